@@ -1,0 +1,218 @@
+"""The whole error tree, drawn in one place.
+
+Building-time errors stop a command; request-time errors (`GatewayError`) carry everything a client needs: an HTTP
+status, OpenAI's error type, a code from a closed vocabulary and, where a field is to blame, its name. Whether another
+model may still succeed is a property of the error (`moves_on`), so delivery never guesses.
+
+    PointsmanError
+    ├── ConfigError        the YAML is wrong; carries every problem found
+    ├── ArtifactError      a router artifact or encoder is missing, truncated or of another version
+    ├── DataError          an outcome file is wrong
+    └── GatewayError
+        ├── CallerError    the request is wrong: 4xx, code caller_*
+        ├── UpstreamError  one attempt failed: code upstream_*
+        └── GatewayFault   our fault or our limits: 5xx, code gateway_*
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class PointsmanError(Exception):
+    """Root of everything Pointsman raises on purpose."""
+
+
+# --- building time ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a config file: where it stands, what is wrong, and what would be valid."""
+
+    file: str
+    line: int | None
+    path: str
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place}: {self.path}: {self.message}{hint}" if self.path else f"{place}: {self.message}{hint}"
+
+
+class ConfigError(PointsmanError):
+    """The configuration can't be compiled; `problems` lists every mistake at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class ArtifactError(PointsmanError):
+    """A router artifact or encoder directory can't be used; the message says why and what to do."""
+
+
+class DataError(PointsmanError):
+    """An outcome file can't be read; the message names file, row and field."""
+
+
+# --- request time ----------------------------------------------------------------------------------------------------
+
+
+class GatewayError(PointsmanError):
+    """A request-time error that a client sees in OpenAI's envelope."""
+
+    status = 500
+    type = "server_error"
+    code = "gateway_internal"
+    moves_on = False
+    """True if the next model of the plan may still serve the request."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.headers = tuple(headers)
+
+
+class CallerError(GatewayError):
+    """The request is wrong in a way that only the caller can mend."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "caller_invalid_request"
+
+
+class InvalidJSON(CallerError):
+    code = "caller_invalid_json"
+
+
+class InvalidField(CallerError):
+    """A field is missing, of the wrong type or out of range; `param` names it."""
+
+    code = "caller_invalid_field"
+
+
+class BodyTooLarge(CallerError):
+    status = 413
+    code = "caller_body_too_large"
+
+
+class BodyTooSlow(CallerError):
+    status = 408
+    code = "caller_body_too_slow"
+
+
+class UnknownModel(CallerError):
+    status = 404
+    type = "not_found_error"
+    code = "caller_unknown_model"
+
+
+class UnknownPath(CallerError):
+    status = 404
+    type = "not_found_error"
+    code = "caller_unknown_path"
+
+
+class MethodNotAllowed(CallerError):
+    status = 405
+    code = "caller_method_not_allowed"
+
+
+class NoEligibleCandidate(CallerError):
+    """No model of the route can serve this request; the message gives each one's reason."""
+
+    code = "caller_no_eligible_model"
+
+
+class UpstreamError(GatewayError):
+    """One attempt at an upstream failed. Raised inside delivery; the client sees the last one when the plan is over."""
+
+    status = 502
+    type = "upstream_error"
+    code = "upstream_error"
+    moves_on = True
+    outcome = "error"
+    """Label of the attempt in metrics and records."""
+
+
+class ConnectFailed(UpstreamError):
+    """No connection: nothing was sent, nothing can have been charged."""
+
+    code = "upstream_unreachable"
+    outcome = "connect_failed"
+
+
+class UpstreamTimeout(UpstreamError):
+    status = 504
+    code = "upstream_timeout"
+    outcome = "timeout"
+
+
+class UpstreamCut(UpstreamError):
+    """The connection broke after the request was sent: before or in the middle of the answer."""
+
+    code = "upstream_cut"
+    outcome = "cut"
+
+
+class MalformedReply(UpstreamError):
+    """The upstream answered 200 with something that is not a chat completion."""
+
+    code = "upstream_malformed"
+    outcome = "malformed"
+
+
+class UpstreamRejectedKey(UpstreamError):
+    """401 or 403: the gateway's own credentials are wrong; another upstream may still serve."""
+
+    code = "upstream_rejected_key"
+    outcome = "rejected_key"
+
+
+class UpstreamNotFound(UpstreamError):
+    """404: the configured model id or base URL is wrong; another upstream may still serve."""
+
+    code = "upstream_not_found"
+    outcome = "not_found"
+
+
+class UpstreamRateLimited(UpstreamError):
+    status = 429
+    type = "rate_limit_error"
+    code = "upstream_rate_limited"
+    outcome = "rate_limited"
+
+
+class UpstreamServerError(UpstreamError):
+    code = "upstream_server_error"
+    outcome = "server_error"
+
+
+class UpstreamRefusedRequest(UpstreamError):
+    """A 4xx about the request itself: every other model would be given the same request, so it goes to the client."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "upstream_refused_request"
+    outcome = "refused_request"
+    moves_on = False
+
+    def __init__(self, message: str, *, status: int, body: bytes) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
+class GatewayFault(GatewayError):
+    """A failure of Pointsman's own."""
