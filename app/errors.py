@@ -1,8 +1,9 @@
 """The whole error tree, drawn in one place.
 
-Building-time errors stop a command; request-time errors (`GatewayError`) carry everything a client needs: an HTTP
-status, OpenAI's error type, a code from a closed vocabulary and, where a field is to blame, its name. Whether another
-model may still succeed is a property of the error (`moves_on`), so delivery never guesses.
+Building-time errors stop a command. Request-time errors (`GatewayError`) carry everything a client
+needs: an HTTP status, OpenAI's error type, a code from a closed vocabulary and, where a field is to
+blame, its name. Whether another model may still succeed is a property of the error (`moves_on`), so
+delivery never guesses.
 
     PointsmanError
     ├── ConfigError        the YAML is wrong; carries every problem found
@@ -24,7 +25,7 @@ class PointsmanError(Exception):
     """Root of everything Pointsman raises on purpose."""
 
 
-# --- building time ---------------------------------------------------------------------------------------------------
+# --- building time ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,11 @@ class Problem:
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{place}: {self.path}: {self.message}{hint}" if self.path else f"{place}: {self.message}{hint}"
+        return (
+            f"{place}: {self.path}: {self.message}{hint}"
+            if self.path
+            else f"{place}: {self.message}{hint}"
+        )
 
 
 class ConfigError(PointsmanError):
@@ -59,7 +64,7 @@ class DataError(PointsmanError):
     """An outcome file can't be read; the message names file, row and field."""
 
 
-# --- request time ----------------------------------------------------------------------------------------------------
+# --- request time -----------------------------------------------------------------------
 
 
 class GatewayError(PointsmanError):
@@ -130,13 +135,13 @@ class MethodNotAllowed(CallerError):
 
 
 class NoEligibleCandidate(CallerError):
-    """No model of the route can serve this request; the message gives each one's reason."""
+    """No model of the route can serve this request; the message gives each one's reasons."""
 
     code = "caller_no_eligible_model"
 
 
 class UpstreamError(GatewayError):
-    """One attempt at an upstream failed. Raised inside delivery; the client sees the last one when the plan is over."""
+    """One attempt failed. The client sees one of these only when the whole plan has failed."""
 
     status = 502
     type = "upstream_error"
@@ -200,7 +205,7 @@ class UpstreamServerError(UpstreamError):
 
 
 class UpstreamRefusedRequest(UpstreamError):
-    """A 4xx about the request itself: every other model would be given the same request, so it goes to the client."""
+    """A 4xx about the request itself: every other model would be given the same, so it is final."""
 
     status = 400
     type = "invalid_request_error"

@@ -1,0 +1,1 @@
+"""The doors: what is reachable over HTTP."""

@@ -1,0 +1,63 @@
+"""`POST /v1/chat/completions`: bytes to the pipeline, its reply to the client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+from starlette.types import Receive, Scope, Send
+
+from app.api import wire
+from app.config.schema import Server
+from app.errors import GatewayError
+from app.exchange.record import Record
+from app.exchange.reply import Reply, StreamReply
+from app.exchange.request import Request
+from app.pipeline import Pipeline
+from app.wire import openai_chat
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDoor:
+    """A plain ASGI application."""
+
+    pipeline: Pipeline
+    limits: Server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            request = await read_request(scope, receive, self.limits)
+        except GatewayError as error:
+            await wire.send_reply(send, self._refuse(error))
+            return
+        except wire.ClientGone:
+            return
+        with wire.hang_up_cancels(receive):
+            reply = await self.pipeline.chat(request)
+            if isinstance(reply, StreamReply):
+                await wire.send_stream(send, reply)
+            else:
+                await wire.send_reply(send, reply)
+
+    def _refuse(self, error: GatewayError) -> Reply:
+        """Answer a request that never became one; it is counted like any other."""
+        record = Record(wire.new_request_id(), "", stream=False, started=perf_counter())
+        record.status, record.error_code = error.status, error.code
+        self.pipeline.metrics.settle(record)
+        headers = [("x-pointsman-request-id", record.request_id)]
+        return wire.refusal(error, headers)
+
+
+async def read_request(scope: Scope, receive: Receive, limits: Server) -> Request:
+    """A checked request. Raises CallerError or ClientGone."""
+    started = perf_counter()
+    body = await wire.read_body(
+        receive, limit=limits.max_body_bytes, seconds=limits.body_timeout_seconds
+    )
+    return openai_chat.parse(
+        body,
+        request_id=wire.new_request_id(),
+        started=started,
+        max_images=limits.max_images,
+        debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
+    )

@@ -1,0 +1,49 @@
+"""`POST /v1/decision`: the decision the chat door would take on the same body, explained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from app.api.openai.chat import read_request
+from app.api.wire import ClientGone
+from app.config.schema import Server
+from app.pipeline import Pipeline
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "required": ["model", "messages"]},
+                "example": {
+                    "model": "auto",
+                    "messages": [{"role": "user", "content": "Prove that 7 divides n^7 - n."}],
+                },
+            }
+        },
+    }
+}
+
+
+def doors(pipeline: Pipeline, limits: Server) -> APIRouter:
+    router = APIRouter(tags=["decision"])
+
+    @router.post(
+        "/v1/decision",
+        summary="Explain how a chat request would be routed, without calling a model",
+        openapi_extra=_BODY,
+        response_model=None,
+    )
+    async def decision(
+        request: Request, neighbours: Annotated[int, Query(ge=0, le=50)] = 5
+    ) -> dict[str, Any] | Response:
+        try:
+            chat = await read_request(request.scope, request.receive, limits)
+        except ClientGone:
+            raise ClientDisconnect from None
+        return await pipeline.explain(chat, neighbours)
+
+    return router

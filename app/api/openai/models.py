@@ -1,0 +1,57 @@
+"""`GET /v1/models` and `/v1/models/{name}`: routes first, then the models behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.errors import UnknownModel
+from app.routing.names import Names
+
+
+def doors(names: Names) -> APIRouter:
+    router = APIRouter(tags=["models"])
+    cards = _cards(names)
+
+    @router.get("/v1/models", summary="Routes and models that `model` may name")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": list(cards.values())}
+
+    @router.get("/v1/models/{name:path}", summary="One of them")
+    async def model(name: str) -> dict[str, Any]:
+        if name not in cards:
+            names.resolve(name)  # raises with the nearest name
+            raise UnknownModel(f"`{name}` has no card of its own", param="model")
+        return cards[name]
+
+    return router
+
+
+def _cards(names: Names) -> dict[str, dict[str, Any]]:
+    routes = {
+        name: _card(name, "route", candidates=[model.name for model in route.candidates])
+        for name, route in names.routes.items()
+    }
+    models = {
+        name: _card(
+            name,
+            "model",
+            upstream=model.upstream,
+            context_window=model.context_window,
+            max_output=model.max_output,
+            capabilities=None if model.capabilities is None else sorted(model.capabilities),
+        )
+        for name, model in names.models.items()
+    }
+    return routes | models
+
+
+def _card(name: str, kind: str, **facts: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "pointsman",
+        "pointsman": {"kind": kind, **facts},
+    }

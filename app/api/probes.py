@@ -1,0 +1,30 @@
+"""Probes and metrics: is the process alive, is it ready to serve, what has it counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from app import __version__
+from app.telemetry.metrics import CONTENT_TYPE, Metrics
+
+
+def doors(metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/livez", summary="The process runs and its event loop turns")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    # The server listens only once everything is loaded, so whoever gets through is served.
+    @router.get("/readyz", summary="Requests are served")
+    async def readyz() -> dict[str, Any]:
+        return {"status": "ready", "version": __version__}
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    def exposition() -> Response:
+        # A plain function: rendering takes milliseconds, so it runs in a thread.
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    return router

@@ -1,0 +1,116 @@
+"""uvicorn's HTTP/1.1 protocol with bounds on a request's head, which uvicorn leaves open.
+
+A client that sends its headers too slowly or without end is refused in the envelope and its
+connection closed; nobody else notices. Bounds on the body are kept in `api.wire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.wire.openai_chat import error_body
+
+MAX_HEAD_BYTES = 64 * 1024
+_DEFAULT_HEADER_SECONDS = 10.0
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 64 * 1024 * 1024
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Reads its time limit from the lifespan's state (`header_timeout_seconds`)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_pending = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._refused = False
+        self._discarded = 0
+        self._refusal = (400, "caller_invalid_http", "This is not a valid HTTP request.")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            self._discard(data)
+            return
+        if self._head_pending:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_pending and not self._refused and self.parser is not None:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
+                self.send_400_response("")
+            elif self._head_timer is None and self._head_bytes:
+                self._start_head_timer()
+
+    def on_message_begin(self) -> None:
+        self._head_pending = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_pending = False
+        self._head_bytes = 0
+        self._stop_head_timer()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            self._refuse_head()
+            raise ValueError("head too large")  # the parser turns it into send_400_response
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse in the envelope; uvicorn calls this for what is not HTTP."""
+        status, code, message = self._refusal
+        body = error_body(message, "invalid_request_error", None, code)
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+            "content-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self._refused = True
+        self.transport.write(head.encode() + body)
+        # Closing at once would reset the connection under what the client is still sending, and
+        # the client would never read the answer.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > _LINGER_BYTES:
+            self.transport.abort()
+
+    def _refuse_head(self) -> None:
+        message = f"The request's headers are larger than {MAX_HEAD_BYTES} bytes."
+        self._refusal = (431, "caller_headers_too_large", message)
+
+    def _start_head_timer(self) -> None:
+        seconds = self.app_state.get("header_timeout_seconds", _DEFAULT_HEADER_SECONDS)
+        self._head_timer = self.loop.call_later(seconds, self._head_too_slow)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_too_slow(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing() or self._refused:
+            return
+        if not self._head_bytes:
+            self.transport.close()  # connected and said nothing: there is nothing to answer
+            return
+        message = "The request's headers did not arrive in time."
+        self._refusal = (408, "caller_headers_too_slow", message)
+        self.send_400_response("")

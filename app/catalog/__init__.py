@@ -1,0 +1,1 @@
+"""The models on offer: what each can do, what it costs and where it lives."""

@@ -1,0 +1,108 @@
+"""Names in the YAML that must exist elsewhere in it, and names that must not clash.
+
+Works on the plain values rather than on the validated `Config`, so that a file with a mistake of
+shape in one place still gets its dangling names reported in the same run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from app.config.document import Document, KeyPath
+from app.config.names import nearest
+from app.errors import Problem
+
+RESERVED = re.compile(r"^(pointsman/.*|router-[a-z]+-[0-9.]+)$")
+"""Names with a meaning of their own: a route spelled out, and RouteLLM's way to ask."""
+
+
+def check(document: Document) -> list[Problem]:
+    """Every dangling or clashing name."""
+    upstreams = section(document.values, "upstreams")
+    models = section(document.values, "models")
+    routes = section(document.values, "routes")
+    return [
+        *_upstreams_of_models(document, models, upstreams),
+        *_models_of_routes(document, routes, models),
+        *_clashes(document, routes, models),
+    ]
+
+
+def section(values: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    """The entries of a section that are mappings; what else is there is reported by the schema."""
+    entries = values.get(key)
+    if not isinstance(entries, dict):
+        return {}
+    return {name: entry if isinstance(entry, dict) else {} for name, entry in entries.items()}
+
+
+def strings(entry: Mapping[str, Any], key: str) -> list[tuple[KeyPath, str]]:
+    """Texts under a key, each with its path: of a list, or of one text."""
+    value = entry.get(key)
+    if isinstance(value, str):
+        return [((key,), value)]
+    if isinstance(value, list):
+        return [((key, i), item) for i, item in enumerate(value) if isinstance(item, str)]
+    return []
+
+
+def _upstreams_of_models(
+    document: Document, models: Mapping[str, Any], upstreams: Mapping[str, Any]
+) -> Iterator[Problem]:
+    for name, model in models.items():
+        for path, upstream in strings(model, "upstream"):
+            if upstream not in upstreams:
+                yield document.problem(
+                    ("models", name, *path),
+                    f"no upstream named `{upstream}`",
+                    nearest(upstream, upstreams),
+                )
+
+
+def _models_of_routes(
+    document: Document, routes: Mapping[str, Any], models: Mapping[str, Any]
+) -> Iterator[Problem]:
+    for name, route in routes.items():
+        candidates = strings(route, "candidates")
+        for path, model in [*candidates, *strings(route, "fallbacks"), *strings(route, "baseline")]:
+            if model not in models:
+                yield document.problem(
+                    ("routes", name, *path), f"no model named `{model}`", nearest(model, models)
+                )
+        named = [model for _, model in candidates]
+        for i, (path, model) in enumerate(candidates):
+            if model in named[:i]:
+                yield document.problem(("routes", name, *path), f"`{model}` is listed twice")
+        objective = route.get("objective")
+        if isinstance(objective, dict):
+            for side in ("strong", "weak"):
+                for _, model in strings(objective, side):
+                    if model not in named:
+                        yield document.problem(
+                            ("routes", name, "objective", side),
+                            f"`{model}` is not a candidate of this route",
+                            nearest(model, named),
+                        )
+
+
+def _clashes(
+    document: Document, routes: Mapping[str, Any], models: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """A name that a client sends must mean one thing."""
+    taken: dict[str, str] = dict.fromkeys(models, "a model")
+    for name in models:
+        if RESERVED.match(name):
+            yield document.problem(("models", name), "this name is reserved")
+    for name, route in routes.items():
+        words: list[tuple[KeyPath, str]] = [((), name), *strings(route, "aliases")]
+        for path, word in words:
+            if RESERVED.match(word):
+                yield document.problem(("routes", name, *path), f"`{word}` is reserved")
+            elif word in taken:
+                yield document.problem(
+                    ("routes", name, *path), f"`{word}` is already the name of {taken[word]}"
+                )
+            else:
+                taken[word] = f"route `{name}`"

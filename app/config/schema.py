@@ -1,0 +1,213 @@
+"""The written form of the YAML: what a person may say, with unknown keys refused.
+
+Only shape and ranges are checked here; names that must exist elsewhere in the file are checked by
+`references`, and what needs a router artifact by `app.assembly`. The JSON Schema that editors use
+(`configs/schema.json`) is generated from these classes.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$", max_length=128)
+]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+UsdPerMillion = Annotated[Decimal, Field(ge=0, le=100_000, max_digits=14, decimal_places=9)]
+Capability = Literal[
+    "tools", "parallel_tools", "vision", "audio", "json_object", "json_schema", "logprobs", "files"
+]
+
+
+class Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Server(Written):
+    """How the gateway itself listens and what it accepts."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    workers: int = Field(default=1, ge=1, le=256)
+    max_body_bytes: int = Field(
+        default=25 * 1024 * 1024, ge=1024, description="A larger request is answered with 413."
+    )
+    max_images: int = Field(
+        default=100, ge=0, description="Image parts allowed in one request; more is a 400."
+    )
+    body_timeout_seconds: Seconds = Field(
+        default=30, description="How long a client may take to send its body."
+    )
+    header_timeout_seconds: Seconds = Field(
+        default=10, description="How long a client may take to send its headers."
+    )
+    keep_alive_seconds: Seconds = Field(
+        default=75, description="How long an idle client connection stays open."
+    )
+
+
+class Encoder(Written):
+    """What turns a prompt into a vector. It must be the encoder that the router was built with."""
+
+    backend: Literal["onnx", "sentence-transformers"] = "onnx"
+    model: str = Field(
+        default="encoder-minilm",
+        description="onnx: a directory, or the name of one in router_models/. "
+        "sentence-transformers: a Hugging Face name or a directory (needs the [train] extra).",
+    )
+    cache_entries: int = Field(
+        default=10_000, ge=0, description="Vectors kept by text hash (about 1.6 KB each)."
+    )
+
+
+class Timeouts(Written):
+    connect_seconds: Seconds = 5
+    first_byte_seconds: Seconds = Field(
+        default=120,
+        description="From sending the request to the first byte (non-streaming: the headers).",
+    )
+    idle_seconds: Seconds = Field(default=60, description="Longest silence between two chunks.")
+    total_seconds: Seconds = 600
+
+
+class OpenAIUpstream(Written):
+    """Any server that speaks OpenAI's chat completions."""
+
+    kind: Literal["openai"] = "openai"
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] = (
+        Field(description="Up to and including the version, as in https://api.openai.com/v1")
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="Sent as a Bearer token; write ${OPENAI_API_KEY}, not the key."
+    )
+    headers: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")], SecretStr] = Field(
+        default_factory=dict, description="Sent with every request, e.g. Azure's api-key."
+    )
+    timeouts: Timeouts = Timeouts()
+
+
+class SimulatedUpstream(Written):
+    """The shipped scripted server, started beside the gateway. Its answers are not real."""
+
+    kind: Literal["simulated"]
+    port: int = Field(default=0, ge=0, le=65_535, description="0 takes a free port.")
+    timeouts: Timeouts = Timeouts()
+
+
+Upstream = Annotated[OpenAIUpstream | SimulatedUpstream, Field(discriminator="kind")]
+
+
+class Prices(Written):
+    """US dollars per million tokens. What is left out is unknown, which is not the same as 0."""
+
+    input: UsdPerMillion
+    output: UsdPerMillion
+    cached_input: UsdPerMillion | None = Field(
+        default=None, description="Input read from the prompt cache."
+    )
+    cache_write: UsdPerMillion | None = Field(
+        default=None, description="Input written to the prompt cache."
+    )
+
+
+class Model(Written):
+    """A model on offer: where it lives, what it costs, what it can do, how good it is."""
+
+    upstream: Name
+    id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Its id at the upstream; the entry's name if absent.",
+    )
+    prices: Prices | None = Field(
+        default=None, description="Without prices its cost is null, and it is chosen last."
+    )
+    context_window: int | None = Field(default=None, ge=1, description="Tokens, input and output.")
+    max_output: int | None = Field(default=None, ge=1, description="Tokens of one answer.")
+    capabilities: list[Capability] | None = Field(
+        default=None,
+        description="What a request may need of it; left out, it is taken to be capable of all.",
+    )
+    like: str | None = Field(
+        default=None, description="A model that the router's outcomes know (`pointsman models`)."
+    )
+    quality: float | None = Field(
+        default=None, ge=0, le=1, description="Stated mean quality, where no outcomes exist."
+    )
+
+    @model_validator(mode="after")
+    def _one_prior(self) -> Model:
+        if self.like is not None and self.quality is not None:
+            raise ValueError("give `like` or `quality`, not both")
+        return self
+
+
+class QualityObjective(Written):
+    """The cheapest model whose predicted quality is at least `keep` of the best candidate's."""
+
+    kind: Literal["quality"] = "quality"
+    keep: float = Field(default=0.95, gt=0, le=1)
+    confidence: float = Field(
+        default=0.7,
+        ge=0.5,
+        lt=1,
+        description="How sure the prediction must be: the bar is held against this lower bound.",
+    )
+
+
+class TradeoffObjective(Written):
+    """Most value for money: quality x what a right answer is worth, less its cost."""
+
+    kind: Literal["tradeoff"]
+    answer_value_usd: Annotated[Decimal, Field(gt=0, le=1_000_000)] = Field(
+        description="What one right answer is worth to you, in US dollars."
+    )
+
+
+class ThresholdObjective(Written):
+    """RouteLLM's rule: the strong model when it is likely enough to win, else the weak one."""
+
+    kind: Literal["threshold"]
+    threshold: float = Field(ge=0, le=1, description="Least win rate that buys the strong model.")
+    strong: Name | None = Field(default=None, description="The baseline if absent.")
+    weak: Name | None = Field(default=None, description="The cheapest other candidate if absent.")
+
+
+Objective = Annotated[
+    QualityObjective | TradeoffObjective | ThresholdObjective, Field(discriminator="kind")
+]
+
+
+class Route(Written):
+    """A name that clients may send, with the models it may choose from and how it chooses."""
+
+    aliases: list[Name] = Field(default_factory=list)
+    candidates: list[Name] = Field(min_length=1)
+    baseline: Name | None = Field(
+        default=None,
+        description="The model that savings are measured against; the dearest candidate if absent.",
+    )
+    objective: Objective = QualityObjective()
+    router: str | None = Field(
+        default="default",
+        description="A router artifact: a directory, or the name of one in router_models/. "
+        "null decides by the stated priors alone.",
+    )
+    fallbacks: list[Name] = Field(
+        default_factory=list, description="Tried in this order after every candidate has failed."
+    )
+
+
+class Config(Written):
+    """One Pointsman configuration file."""
+
+    server: Server = Server()
+    encoder: Encoder = Encoder()
+    upstreams: dict[Name, Upstream] = Field(min_length=1)
+    models: dict[Name, Model] = Field(min_length=1)
+    routes: dict[Name, Route] = Field(
+        default_factory=dict, description="`auto` is the route of clients that ask for no other."
+    )

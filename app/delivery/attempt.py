@@ -1,0 +1,107 @@
+"""One attempt: a request given to one model, up to the point where the client may see something.
+
+For a stream that point is the first event: until then another model can take over unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from app.catalog.model import Model
+from app.delivery.upstreams.base import Answer, Upstream
+from app.errors import (
+    MalformedReply,
+    UpstreamError,
+    UpstreamNotFound,
+    UpstreamRateLimited,
+    UpstreamRefusedRequest,
+    UpstreamRejectedKey,
+    UpstreamServerError,
+    UpstreamTimeout,
+)
+from app.exchange.request import Request
+from app.exchange.usage import Usage
+from app.wire import openai_chat
+from app.wire.openai_chat import StreamReader
+from app.wire.sse import EventBuffer
+
+_PATH = "/chat/completions"
+
+
+@dataclass(slots=True)
+class Whole:
+    """A complete answer."""
+
+    body: bytes
+    usage: Usage | None
+
+
+@dataclass(slots=True)
+class Opened:
+    """A stream whose first event has come; `first` is that block, not yet passed on."""
+
+    answer: Answer
+    blocks: AsyncIterator[bytes]
+    buffer: EventBuffer
+    reader: StreamReader
+    first: bytes
+
+
+async def attempt(request: Request, model: Model, upstream: Upstream) -> Whole | Opened:
+    """Give the request to a model. Raises an UpstreamError."""
+    body = openai_chat.body_for(request, model.upstream_id)
+    answer = await upstream.post(_PATH, body, request.forward_headers)
+    try:
+        if answer.status != 200:
+            raise _error(upstream.name, answer.status, answer.headers, await answer.read())
+        if request.stream:
+            return await _open(request, model, answer)
+        return Whole(*openai_chat.read_reply(await answer.read(), model.name))
+    except BaseException:
+        # Also when the client hung up: the upstream must stop working for nobody.
+        answer.close()
+        raise
+
+
+async def _open(request: Request, model: Model, answer: Answer) -> Opened:
+    """Read up to and including the first event."""
+    reader = StreamReader(model.name, hide_usage=not request.include_usage)
+    buffer = EventBuffer()
+    blocks = answer.blocks()
+    early = b""
+    async for data in blocks:
+        whole = buffer.feed(data)
+        if not whole:
+            continue
+        early += whole
+        if reader.open(whole):
+            return Opened(answer, blocks, buffer, reader, early)
+    raise MalformedReply("The upstream's stream ended before its first chunk.")
+
+
+def _error(name: str, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    """Our error for an upstream's status; what its body says is passed on only for 4xx that are
+    about the request itself: others may name the gateway's own credentials."""
+    match status:
+        case 401 | 402 | 403:
+            return UpstreamRejectedKey(f"Upstream `{name}` refused the gateway's credentials.")
+        case 404:
+            return UpstreamNotFound(f"Upstream `{name}` does not know the model or the address.")
+        case 408:
+            return UpstreamTimeout(f"Upstream `{name}` gave up waiting (408).")
+        case 429:
+            wait = headers.get("Retry-After")
+            return UpstreamRateLimited(
+                f"Upstream `{name}` is over its rate limit (429).",
+                headers=[("retry-after", wait)] if wait and wait.isascii() else [],
+            )
+        case 409 | 425:
+            return UpstreamServerError(f"Upstream `{name}` asked to try again ({status}).")
+        case _ if status >= 500:
+            return UpstreamServerError(f"Upstream `{name}` failed ({status}).")
+        case _ if status < 400:
+            return MalformedReply(f"Upstream `{name}` answered {status}; it is not followed.")
+    return UpstreamRefusedRequest(
+        f"Upstream `{name}` refused the request ({status}).", status=status, body=body
+    )

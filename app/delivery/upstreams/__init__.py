@@ -1,0 +1,1 @@
+"""Provider endpoints behind one seam; no exception of a client library leaves this room."""

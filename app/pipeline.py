@@ -1,0 +1,199 @@
+"""The way of one request: admit, inspect, decide, deliver, settle.
+
+Each step takes a value and gives a value, and the rooms it calls do the work. This file is the
+story; read it first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from app.accounting.cost import cost
+from app.catalog.model import Model
+from app.delivery.attempt import Opened, Whole
+from app.delivery.fallback import deliver
+from app.delivery.relay import Relay
+from app.delivery.upstreams.base import Upstream
+from app.errors import GatewayError, GatewayFault, UpstreamRefusedRequest
+from app.exchange.money import usd_text
+from app.exchange.record import Record
+from app.exchange.reply import Headers, Reply, StreamReply
+from app.exchange.request import Request
+from app.routing.decision import Decision, by_rule, decide, eligible, pin
+from app.routing.encoder.embedder import Embedder
+from app.routing.estimators.base import Neighbour, Query
+from app.routing.explain import explain
+from app.routing.facts import Facts, inspect
+from app.routing.names import Names
+from app.routing.route import Route
+from app.telemetry.logs import log
+from app.telemetry.metrics import CLIENT_CLOSED, Metrics
+from app.wire.openai_chat import error_body, is_envelope
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Everything a request meets on its way; wired by `app.assembly`."""
+
+    names: Names
+    upstreams: Mapping[str, Upstream]
+    embedder: Embedder | None
+    metrics: Metrics
+
+    async def chat(self, request: Request) -> Reply | StreamReply:
+        """Serve one chat request. Never raises but for cancellation: errors are replies."""
+        record = Record(request.id, request.model, request.stream, request.started)
+        self.metrics.in_flight.inc()
+        decision: Decision | None = None
+        try:
+            decision = await self.decision(request, record)
+            result = await deliver(request, decision.plan, self.upstreams, record)
+        except GatewayError as error:
+            return self._refused(request, record, decision, error)
+        except asyncio.CancelledError:
+            self._settle(record, decision, "client_gone", CLIENT_CLOSED)
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours must still answer in the envelope
+            log.exception("request %s failed inside the gateway", request.id, exc_info=error)
+            return self._refused(request, record, decision, GatewayFault("Internal error."))
+        if record.model != decision.chosen.name:
+            record.decision = "fallback"
+        if isinstance(result, Whole):
+            return self._whole(request, record, decision, result)
+        return self._stream(request, record, decision, result)
+
+    async def decision(self, request: Request, record: Record) -> Decision:
+        """Admit, inspect and decide. Raises CallerError."""
+        target = self.names.resolve(request.model)  # admit
+        facts = inspect(request.payload)
+        if isinstance(target, Model):
+            decision = pin(target)
+        else:
+            record.route = target.name
+            decision = await self._decide(target, facts)
+        record.route = decision.route_name
+        record.decision, record.reason = decision.kind, decision.reason
+        record.decide_seconds = perf_counter() - request.started
+        self.metrics.decided(record, decision.novelty)
+        return decision
+
+    async def _decide(self, route: Route, facts: Facts) -> Decision:
+        able = eligible(route, facts)
+        if len(able) < 2:
+            return by_rule(route, facts, "only_candidate")
+        try:
+            query = await self._query(facts)
+            return decide(route, facts, route.estimator.estimate(query))
+        except Exception as error:  # noqa: BLE001 - no failure of prediction may fail a request
+            log.exception("route %s could not predict", route.name, exc_info=error)
+            return by_rule(route, facts, "prediction_failed")
+
+    async def explain(self, request: Request, neighbours: int) -> dict[str, Any]:
+        """The decision on a request with its evidence, no model called. Raises CallerError."""
+        target = self.names.resolve(request.model)
+        facts = inspect(request.payload)
+        if isinstance(target, Model):
+            return explain(pin(target), facts)
+        decision = await self._decide(target, facts)
+        evidence: tuple[Neighbour, ...] = ()
+        if neighbours and decision.options:
+            query = await self._query(facts)
+            evidence = target.estimator.neighbours(query, neighbours)
+        return explain(decision, facts, evidence)
+
+    async def _query(self, facts: Facts) -> Query:
+        vector = None
+        if self.embedder is not None and facts.instruction:
+            vector = await self.embedder.embed(facts.instruction)
+        return Query(facts.instruction, vector)
+
+    # --- what goes back -----------------------------------------------------------------------
+
+    def _whole(
+        self, request: Request, record: Record, decision: Decision, result: Whole
+    ) -> Reply:
+        record.usage = result.usage
+        self._settle(record, decision, "ok", 200)
+        return Reply(200, result.body, headers=_headers(request, record, decision))
+
+    def _stream(
+        self, request: Request, record: Record, decision: Decision, opened: Opened
+    ) -> StreamReply:
+        record.first_token_seconds = perf_counter() - request.started
+
+        def ended(outcome: str) -> None:
+            record.usage = opened.reader.usage
+            status = CLIENT_CLOSED if outcome == "client_gone" else 200
+            self._settle(record, decision, outcome, status)
+
+        relay = Relay(opened, ended)
+        return StreamReply(
+            relay.events(), relay.close, headers=_headers(request, record, decision)
+        )
+
+    def _refused(
+        self, request: Request, record: Record, decision: Decision | None, error: GatewayError
+    ) -> Reply:
+        record.error_code = error.code
+        self._settle(record, decision, "error", error.status)
+        if isinstance(error, UpstreamRefusedRequest) and is_envelope(error.body):
+            body = error.body
+        else:
+            body = error_body(error.message, error.type, error.param, error.code)
+        headers = [*error.headers, *_headers(request, record, decision)]
+        return Reply(error.status, body, headers=headers)
+
+    def _settle(
+        self, record: Record, decision: Decision | None, outcome: str, status: int
+    ) -> None:
+        """Book the request, once."""
+        record.outcome, record.status = outcome, status
+        record.duration_seconds = perf_counter() - record.started
+        self.metrics.in_flight.dec()
+        if decision is not None and record.usage is not None:
+            served = next(m for m in decision.plan if m.name == record.model)
+            record.cost = cost(served.prices, record.usage)
+            if decision.baseline is not None:
+                record.baseline_cost = cost(decision.baseline.prices, record.usage)
+        self.metrics.settle(record)
+
+
+def _headers(request: Request, record: Record, decision: Decision | None) -> Headers:
+    """What Pointsman says about a reply; with `x-pointsman-debug: true` more of it."""
+    headers = [
+        ("x-pointsman-request-id", record.request_id),
+        ("x-pointsman-route", record.route),
+        ("x-pointsman-decision", record.decision),
+    ]
+    if record.model is not None:
+        headers.append(("x-pointsman-model", record.model))
+    if record.cost is not None:
+        headers.append(("x-pointsman-cost-usd", usd_text(record.cost)))
+    if record.saved is not None:
+        headers.append(("x-pointsman-saved-usd", usd_text(record.saved)))
+    if request.debug:
+        headers += _debug_headers(record, decision)
+    return headers
+
+
+def _debug_headers(record: Record, decision: Decision | None) -> Headers:
+    attempts = ", ".join(
+        f"{attempt.model}={attempt.outcome};ms={attempt.seconds * 1000:.1f}"
+        for attempt in record.attempts
+    )
+    headers = [
+        ("x-pointsman-reason", record.reason),
+        ("x-pointsman-attempts", attempts),
+        ("x-pointsman-decide-ms", f"{record.decide_seconds * 1000:.3f}"),
+        ("x-pointsman-upstream-ms", f"{record.upstream_seconds * 1000:.3f}"),
+    ]
+    if decision is not None and decision.options:
+        predictions = ", ".join(
+            f"{o.model.name}={o.quality:.3f}[{o.low:.3f}..{o.high:.3f}]" for o in decision.options
+        )
+        headers.append(("x-pointsman-predictions", predictions))
+    return headers

@@ -1,0 +1,156 @@
+"""Deciding: from facts and an estimate to the chosen model, why, and the order to try the rest.
+
+Pure: no clock, no I/O. Facts come first: a candidate that cannot serve the request is out, with
+its reasons, before anything is predicted about it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from app.routing.estimators.base import Estimate
+
+from app.accounting.cost import expected_cost
+from app.catalog.model import Model
+from app.errors import NoEligibleCandidate
+from app.routing.facts import Facts
+from app.routing.objective import Option
+from app.routing.route import Route
+
+Kind = Literal["learned", "pinned", "sticky", "rule", "fallback", "cached"]
+
+UNKNOWN_OUTPUT_TOKENS = 300.0
+"""Expected length of an answer when no outcome says: about a page of chat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided. `plan` is what delivery carries out, first to last."""
+
+    kind: Kind
+    reason: str
+    plan: tuple[Model, ...]
+    route: Route | None = None
+    options: tuple[Option, ...] = ()
+    novelty: float | None = None
+
+    @property
+    def chosen(self) -> Model:
+        return self.plan[0]
+
+    @property
+    def route_name(self) -> str:
+        return self.route.name if self.route else "pinned"
+
+    @property
+    def baseline(self) -> Model | None:
+        return self.route.baseline if self.route else None
+
+
+def pin(model: Model) -> Decision:
+    """The client named a model: nothing to decide."""
+    return Decision(kind="pinned", reason="pinned", plan=(model,))
+
+
+def obstacles(model: Model, facts: Facts) -> tuple[str, ...]:
+    """Why a model cannot serve a request; empty if it can. What is not known is no obstacle."""
+    reasons = []
+    if model.capabilities is not None:
+        offered = model.capabilities
+        if "json_schema" in offered:
+            offered = offered | {"json_object"}
+        reasons += [f"lacks_{need}" for need in sorted(facts.needs - offered)]
+    wanted = facts.max_output or 0
+    if model.max_output is not None and wanted > model.max_output:
+        reasons.append("output_too_small")
+    if model.context_window is not None and facts.input_tokens + wanted > model.context_window:
+        reasons.append("context_too_small")
+    return tuple(reasons)
+
+
+def eligible(route: Route, facts: Facts) -> list[Model]:
+    """Candidates that can serve the request.
+
+    Raises NoEligibleCandidate, with each one's reasons, when neither a candidate nor a fallback
+    of the route can.
+    """
+    able = [model for model in route.candidates if not obstacles(model, facts)]
+    if not able and not any(not obstacles(model, facts) for model in route.fallbacks):
+        raise NoEligibleCandidate(_explain(route, facts), param="model")
+    return able
+
+
+def decide(route: Route, facts: Facts, estimate: Estimate) -> Decision:
+    """Choose by the route's objective. `estimate` covers `route.candidates`, in their order."""
+    options = _options(route, facts, estimate)
+    able = [option for option in options if option.eligible]
+    if not able:
+        return by_rule(route, facts, "only_fallbacks")
+    choice = route.objective.choose(able)
+    return Decision(
+        kind="learned",
+        reason=choice.reason if len(able) > 1 else "only_candidate",
+        plan=_plan([option.model for option in choice.order], route, facts),
+        route=route,
+        options=options,
+        novelty=estimate.novelty,
+    )
+
+
+def by_rule(route: Route, facts: Facts, reason: str) -> Decision:
+    """Decide without an estimate: baseline first where it can serve, then the dearest.
+
+    Used where there is nothing to predict (one candidate) and where prediction failed: the
+    request must not suffer for it.
+    """
+    able = [model for model in route.candidates if not obstacles(model, facts)]
+    able.sort(key=lambda model: (model is not route.baseline, -_price(model, facts)))
+    return Decision(kind="rule", reason=reason, plan=_plan(able, route, facts), route=route)
+
+
+def _plan(models: list[Model], route: Route, facts: Facts) -> tuple[Model, ...]:
+    able = [model for model in route.fallbacks if not obstacles(model, facts)]
+    return tuple(dict.fromkeys([*models, *able]))
+
+
+def _price(model: Model, facts: Facts) -> float:
+    price = expected_cost(model.prices, facts.input_tokens, UNKNOWN_OUTPUT_TOKENS)
+    return math.inf if price is None else price
+
+
+def _options(route: Route, facts: Facts, estimate: Estimate) -> tuple[Option, ...]:
+    # A one-sided bound at confidence c is the low end of a two-sided interval at 2c - 1.
+    low, high = estimate.interval(2 * route.objective.confidence - 1)
+    options = []
+    for i, model in enumerate(route.candidates):
+        tokens = _output_tokens(float(estimate.output_tokens[i]), model, facts)
+        options.append(
+            Option(
+                model=model,
+                quality=float(estimate.quality[i]),
+                low=float(low[i]),
+                high=float(high[i]),
+                output_tokens=tokens,
+                cost=expected_cost(model.prices, facts.input_tokens, tokens * facts.choices),
+                reasons=obstacles(model, facts),
+            )
+        )
+    return tuple(options)
+
+
+def _output_tokens(expected: float, model: Model, facts: Facts) -> float:
+    tokens = UNKNOWN_OUTPUT_TOKENS if math.isnan(expected) else expected
+    limits = [limit for limit in (facts.max_output, model.max_output) if limit is not None]
+    return min([tokens, *limits])
+
+
+def _explain(route: Route, facts: Facts) -> str:
+    reasons = "; ".join(
+        f"{model.name}: {', '.join(obstacles(model, facts))}" for model in route.candidates
+    )
+    return (
+        f"No model of route `{route.name}` can serve this request "
+        f"(about {facts.input_tokens} input tokens): {reasons}."
+    )

@@ -1,0 +1,91 @@
+"""A decision in words and figures, for `/v1/decision` and `pointsman route`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.catalog.model import Model
+from app.exchange.money import usd_text
+from app.routing.decision import Decision, obstacles
+from app.routing.estimators.base import Neighbour
+from app.routing.facts import Facts
+from app.routing.objective import Option
+
+REASONS = {
+    "meets_bar": "the cheapest candidate whose predicted quality is surely above the bar",
+    "best_quality": "no cheaper candidate is surely above the bar, so the best one is taken",
+    "most_value": "quality times the worth of a right answer, less the cost, is highest",
+    "win_rate_reached": "the strong model's win rate reaches the threshold",
+    "win_rate_below": "the strong model's win rate is below the threshold",
+    "only_candidate": "only one candidate can serve this request",
+    "only_fallbacks": "no candidate can serve this request, a fallback can",
+    "prediction_failed": "prediction failed; the baseline is the safe choice",
+    "pinned": "the request names this model",
+}
+"""Every reason a decision can have: a closed vocabulary, also a metric label."""
+
+
+def explain(
+    decision: Decision, facts: Facts, neighbours: Sequence[Neighbour] = ()
+) -> dict[str, Any]:
+    """A JSON-ready account of a decision."""
+    return {
+        "object": "decision",
+        "route": decision.route_name,
+        "model": decision.chosen.name,
+        "decision": decision.kind,
+        "reason": decision.reason,
+        "explanation": REASONS[decision.reason],
+        "plan": [model.name for model in decision.plan],
+        "baseline": decision.baseline.name if decision.baseline else None,
+        "objective": decision.route.objective.describe() if decision.route else None,
+        "novelty": _rounded(decision.novelty),
+        "facts": {
+            "instruction_characters": len(facts.instruction),
+            "input_tokens": facts.input_tokens,
+            "max_output_tokens": facts.max_output,
+            "needs": sorted(facts.needs),
+            "user_turns": facts.turns,
+            "tool_results": facts.tool_results,
+        },
+        "candidates": _candidates(decision, facts),
+        "neighbours": [
+            {
+                "id": neighbour.id,
+                "task": neighbour.task,
+                "similarity": round(neighbour.similarity, 4),
+                "scores": {name: _rounded(s) for name, s in neighbour.scores.items()},
+            }
+            for neighbour in neighbours
+        ],
+    }
+
+
+def _candidates(decision: Decision, facts: Facts) -> list[dict[str, Any]]:
+    if decision.options:
+        return [_predicted(option) for option in decision.options]
+    models = decision.route.candidates if decision.route else decision.plan
+    return [_unpredicted(model, facts) for model in models]
+
+
+def _predicted(option: Option) -> dict[str, Any]:
+    return {
+        "model": option.model.name,
+        "eligible": option.eligible,
+        "reasons": list(option.reasons),
+        "quality": _rounded(option.quality),
+        "quality_low": _rounded(option.low),
+        "quality_high": _rounded(option.high),
+        "expected_output_tokens": round(option.output_tokens),
+        "expected_cost_usd": None if option.cost is None else usd_text(option.cost),
+    }
+
+
+def _unpredicted(model: Model, facts: Facts) -> dict[str, Any]:
+    reasons = obstacles(model, facts)
+    return {"model": model.name, "eligible": not reasons, "reasons": list(reasons)}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

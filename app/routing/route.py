@@ -1,0 +1,22 @@
+"""A route as serving sees it: the models it may choose from and how it chooses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.routing.estimators.base import Estimator
+
+from app.catalog.model import Model
+from app.routing.objective import Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`estimator` is bound to `candidates`, in their order."""
+
+    name: str
+    candidates: tuple[Model, ...]
+    baseline: Model
+    objective: Objective
+    estimator: Estimator
+    fallbacks: tuple[Model, ...] = ()

@@ -1,0 +1,205 @@
+"""Prometheus metrics, in base units and with bounded labels: never a key, a user or a prompt.
+
+The registry is injected. With several workers (`PROMETHEUS_MULTIPROC_DIR` set before the first
+import of prometheus_client) values live in files that all workers share, and `/metrics` of any
+worker shows the sum. docs/metrics.md describes every name; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from app import __version__
+from app.exchange.money import NANO_PER_DOLLAR
+from app.exchange.record import Record
+from app.exchange.usage import Usage
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300)
+_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
+_STATUSES = frozenset({200, 400, 401, 402, 403, 404, 405, 408, 413, 422, 429, 499, 500, 502, 503, 504})
+
+CLIENT_CLOSED = 499
+"""Status booked for a request whose client went away; nobody is there to see it."""
+
+
+def clamped(status: int) -> str:
+    """A status label from a closed list."""
+    return str(status) if status in _STATUSES else f"{status // 100}xx"
+
+
+def _labelled(metric: Any, *labels: str) -> Any:
+    return metric.labels(*labels)
+
+
+class Metrics:
+    """Every metric of the gateway. One object a process; tests make their own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._define_requests()
+        self._define_money()
+        self._define_routing()
+        # `labels()` validates and locks; on the hot path it would cost more than the counting.
+        self._child = lru_cache(maxsize=16_384)(_labelled)
+
+    def _define_requests(self) -> None:
+        r = self.registry
+        self.requests = Counter(
+            "pointsman_requests", "Responses to clients.",
+            ["route", "model", "code", "decision"], registry=r,
+        )  # fmt: skip
+        self.attempts = Counter(
+            "pointsman_upstream_attempts", "Calls to upstreams, by how they ended.",
+            ["upstream", "model", "outcome"], registry=r,
+        )  # fmt: skip
+        self.in_flight = Gauge(
+            "pointsman_requests_in_flight", "Requests being served now.",
+            registry=r, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.duration = Histogram(
+            "pointsman_request_duration_seconds", "From a request's arrival to its last byte.",
+            ["route"], buckets=_LATENCY, registry=r,
+        )  # fmt: skip
+        self.first_token = Histogram(
+            "pointsman_time_to_first_token_seconds", "From a stream's request to its first event.",
+            ["model"], buckets=_LATENCY, registry=r,
+        )  # fmt: skip
+        self.overhead = Histogram(
+            "pointsman_overhead_seconds",
+            "Time spent in the gateway itself, to the first byte that the client could see.",
+            ["route"], buckets=_OVERHEAD, registry=r,
+        )  # fmt: skip
+        self.upstream_duration = Histogram(
+            "pointsman_upstream_duration_seconds",
+            "From sending an attempt to its end; for streams to the first event.",
+            ["upstream"], buckets=_LATENCY, registry=r,
+        )  # fmt: skip
+        self.build = Gauge(
+            "pointsman_build", "1, with the version as a label.",
+            ["version"], registry=r, multiprocess_mode="max",
+        )  # fmt: skip
+        self.build.labels(__version__).set(1)
+
+    def _define_money(self) -> None:
+        r = self.registry
+        self.tokens = Counter(
+            "pointsman_tokens", "Tokens that upstreams reported. Input includes cached and cache "
+            "write; output includes reasoning.", ["model", "kind"], registry=r,
+        )  # fmt: skip
+        self.cost = Counter(
+            "pointsman_cost_dollars", "Cost of requests, in US dollars.",
+            ["route", "model"], registry=r,
+        )  # fmt: skip
+        self.baseline_cost = Counter(
+            "pointsman_baseline_cost_dollars",
+            "What the same usage would have cost at the route's baseline model, in US dollars.",
+            ["route"], registry=r,
+        )  # fmt: skip
+        self.saved = Counter(
+            "pointsman_saved_dollars", "Saved against the baseline, in US dollars, where the "
+            "choice was cheaper. Net saving is this less pointsman_overspent_dollars_total.",
+            ["route"], registry=r,
+        )  # fmt: skip
+        self.overspent = Counter(
+            "pointsman_overspent_dollars",
+            "Spent beyond the baseline, in US dollars, where the choice was dearer.",
+            ["route"], registry=r,
+        )  # fmt: skip
+        self.unpriced = Counter(
+            "pointsman_unpriced_requests", "Answered requests whose cost is unknown: a price or "
+            "the usage is missing.", ["model"], registry=r,
+        )  # fmt: skip
+
+    def _define_routing(self) -> None:
+        r = self.registry
+        self.decisions = Counter(
+            "pointsman_decisions", "Routing decisions, by kind and reason.",
+            ["route", "decision", "reason"], registry=r,
+        )  # fmt: skip
+        self.decide = Histogram(
+            "pointsman_decision_seconds", "Time to decide, encoding included.",
+            ["route"], buckets=_OVERHEAD, registry=r,
+        )  # fmt: skip
+        self.encode = Histogram(
+            "pointsman_encode_seconds", "Time of the encoder for one prompt that was not cached.",
+            buckets=_OVERHEAD, registry=r,
+        )  # fmt: skip
+        self.encoder_cache = Counter(
+            "pointsman_encoder_cache", "Look-ups of a prompt's vector.", ["result"], registry=r,
+        )  # fmt: skip
+        self.novel = Histogram(
+            "pointsman_novelty_ratio",
+            "How unlike the router's outcomes a prompt is: 0 familiar, 1 unlike anything seen.",
+            ["route"], buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1.0), registry=r,
+        )  # fmt: skip
+
+    # --- recording ---------------------------------------------------------------------------
+
+    def settle(self, record: Record) -> None:
+        """Count one finished request."""
+        route, model = record.route, record.model or "none"
+        code = clamped(record.status)
+        self._child(self.requests, route, model, code, record.decision).inc()
+        self._child(self.duration, route).observe(record.duration_seconds)
+        visible = record.first_token_seconds or record.duration_seconds
+        self._child(self.overhead, route).observe(max(visible - record.upstream_seconds, 0.0))
+        if record.first_token_seconds is not None:
+            self._child(self.first_token, model).observe(record.first_token_seconds)
+        for attempt in record.attempts:
+            self._child(
+                self.attempts, attempt.upstream, attempt.model, attempt.outcome
+            ).inc()
+            self._child(self.upstream_duration, attempt.upstream).observe(attempt.seconds)
+        if record.usage is not None:
+            self._count_tokens(model, record.usage)
+        self._count_money(record)
+
+    def _count_tokens(self, model: str, usage: Usage) -> None:
+        counts = (
+            ("input", usage.input_tokens),
+            ("output", usage.output_tokens),
+            ("cached", usage.cached_tokens),
+            ("cache_write", usage.cache_write_tokens),
+            ("reasoning", usage.reasoning_tokens),
+        )
+        for kind, count in counts:
+            if count:
+                self._child(self.tokens, model, kind).inc(count)
+
+    def _count_money(self, record: Record) -> None:
+        if record.cost is not None:
+            self._child(self.cost, record.route, record.model).inc(record.cost / NANO_PER_DOLLAR)
+        elif record.model is not None:
+            self._child(self.unpriced, record.model).inc()
+        saved = record.saved
+        if saved is not None and record.baseline_cost is not None:
+            baseline = record.baseline_cost / NANO_PER_DOLLAR
+            self._child(self.baseline_cost, record.route).inc(baseline)
+            side = self.saved if saved >= 0 else self.overspent
+            self._child(side, record.route).inc(abs(saved) / NANO_PER_DOLLAR)
+
+    def decided(self, record: Record, novelty: float | None) -> None:
+        """Count one decision of a route."""
+        self._child(self.decisions, record.route, record.decision, record.reason).inc()
+        self._child(self.decide, record.route).observe(record.decide_seconds)
+        if novelty is not None:
+            self._child(self.novel, record.route).observe(novelty)
+
+    def encoded(self, seconds: float) -> None:
+        """Count one run of the encoder."""
+        self.encode.observe(seconds)
+
+    def render(self) -> bytes:
+        """The exposition text; with several workers, of all of them."""
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+            return generate_latest(registry)
+        return generate_latest(self.registry)

@@ -1,0 +1,331 @@
+"""OpenAI's chat completions as clients send them and upstreams answer them.
+
+Only what Pointsman itself acts on is checked, and the types of the documented fields, so that a
+mistake is answered with the field's name. Unknown fields pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from app.errors import InvalidField, InvalidJSON, MalformedReply
+from app.exchange.request import Request
+from app.exchange.usage import Usage
+from app.wire import sse
+from app.wire.splice import set_string, set_value
+
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "audio": (dict, "an object"),
+    "frequency_penalty": (_NUMBER, "a number"),
+    "function_call": ((str, dict), "a string or an object"),
+    "functions": (list, "an array"),
+    "logit_bias": (dict, "an object"),
+    "logprobs": (bool, "a boolean"),
+    "max_completion_tokens": (int, "a positive integer"),
+    "max_tokens": (int, "a positive integer"),
+    "metadata": (dict, "an object"),
+    "modalities": (list, "an array"),
+    "n": (int, "a positive integer"),
+    "parallel_tool_calls": (bool, "a boolean"),
+    "presence_penalty": (_NUMBER, "a number"),
+    "reasoning_effort": (str, "a string"),
+    "response_format": (dict, "an object with a `type`"),
+    "seed": (int, "an integer"),
+    "service_tier": (str, "a string"),
+    "stop": ((str, list), "a string or an array of strings"),
+    "store": (bool, "a boolean"),
+    "stream": (bool, "a boolean"),
+    "stream_options": (dict, "an object"),
+    "temperature": (_NUMBER, "a number"),
+    "tool_choice": ((str, dict), "a string or an object"),
+    "tools": (list, "an array"),
+    "top_logprobs": (int, "an integer"),
+    "top_p": (_NUMBER, "a number"),
+    "user": (str, "a string"),
+}
+_POSITIVE = frozenset({"max_completion_tokens", "max_tokens", "n"})
+_BOOLEAN = frozenset(name for name, (kind, _) in _TYPES.items() if kind is bool)
+_OBJECTS_IN = frozenset({"tools", "functions"})
+_IMAGES = frozenset({"image_url", "input_image", "image"})
+
+
+# --- requests --------------------------------------------------------------------------------
+
+
+def parse(
+    body: bytes,
+    *,
+    request_id: str,
+    started: float,
+    max_images: int,
+    debug: bool = False,
+    forward_headers: Mapping[str, str] | None = None,
+) -> Request:
+    """Read and check a request body. Raises InvalidJSON or InvalidField, naming the field."""
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(f"The body is not valid JSON: {error}.") from None
+    if not isinstance(payload, dict):
+        raise InvalidJSON("The body must be a JSON object.")
+    model = payload.get("model")
+    if not isinstance(model, str) or not model:
+        raise InvalidField("`model` must be a non-empty string, such as `auto`.", param="model")
+    _check_types(payload)
+    _check_messages(payload.get("messages"), max_images)
+    options = payload.get("stream_options") or {}
+    return Request(
+        id=request_id,
+        body=body,
+        payload=payload,
+        model=model,
+        stream=payload.get("stream") is True,
+        started=started,
+        debug=debug,
+        include_usage=options.get("include_usage") is True,
+        forward_headers=forward_headers or {},
+    )
+
+
+def _check_types(payload: Mapping[str, Any]) -> None:
+    for name, value in payload.items():
+        expected = _TYPES.get(name)
+        if expected is None or value is None:
+            continue
+        kind, description = expected
+        # bool is an int in Python, but `"n": true` is a mistake.
+        wrong = not isinstance(value, kind) or (value.__class__ is bool and name not in _BOOLEAN)
+        if wrong or (name in _POSITIVE and value < 1):
+            raise InvalidField(f"`{name}` must be {description}.", param=name)
+        if name in _OBJECTS_IN:
+            for i, item in enumerate(value):
+                if not isinstance(item, dict):
+                    raise InvalidField(f"`{name}[{i}]` must be an object.", param=f"{name}[{i}]")
+        elif name == "response_format" and not isinstance(value.get("type"), str):
+            raise InvalidField(
+                "`response_format.type` must be a string.", param="response_format.type"
+            )
+
+
+def _check_messages(messages: Any, max_images: int) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise InvalidField("`messages` must be a non-empty array.", param="messages")
+    images = 0
+    for i, message in enumerate(messages):
+        place = f"messages[{i}]"
+        if not isinstance(message, dict):
+            raise InvalidField(f"`{place}` must be an object.", param=place)
+        role = message.get("role")
+        if not isinstance(role, str) or not role:
+            raise InvalidField(f"`{place}.role` must be a string.", param=f"{place}.role")
+        content = message.get("content")
+        if isinstance(content, list):
+            images += _check_parts(content, f"{place}.content")
+        elif content is not None and not isinstance(content, str):
+            raise InvalidField(
+                f"`{place}.content` must be a string, an array of parts or null.",
+                param=f"{place}.content",
+            )
+        calls = message.get("tool_calls")
+        if calls is not None and not isinstance(calls, list):
+            raise InvalidField(
+                f"`{place}.tool_calls` must be an array.", param=f"{place}.tool_calls"
+            )
+    if images > max_images:
+        raise InvalidField(
+            f"`messages` hold {images} images; at most {max_images} are accepted.",
+            param="messages",
+        )
+
+
+def _check_parts(parts: list[Any], place: str) -> int:
+    """Check the parts of a message and count its images."""
+    images = 0
+    for i, part in enumerate(parts):
+        if not isinstance(part, dict):
+            raise InvalidField(f"`{place}[{i}]` must be an object.", param=f"{place}[{i}]")
+        kind = part.get("type")
+        if not isinstance(kind, str):
+            raise InvalidField(f"`{place}[{i}].type` must be a string.", param=f"{place}[{i}].type")
+        images += kind in _IMAGES
+    return images
+
+
+def body_for(request: Request, upstream_id: str) -> bytes:
+    """The client's body for one attempt: the model's id at that upstream, and usage asked for."""
+    body = set_string(request.body, "model", request.model, upstream_id)
+    if request.stream and not request.include_usage:
+        options = {**(request.payload.get("stream_options") or {}), "include_usage": True}
+        body = set_value(body, "stream_options", orjson.dumps(options))
+    return body
+
+
+# --- replies ---------------------------------------------------------------------------------
+
+
+def read_reply(body: bytes, model_name: str) -> tuple[bytes, Usage | None]:
+    """Check a complete answer; give it back naming our model, with its usage.
+
+    Raises MalformedReply if it is not a chat completion.
+    """
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise MalformedReply("The upstream's answer is not valid JSON.") from None
+    if not isinstance(payload, dict) or not isinstance(payload.get("choices"), list):
+        raise MalformedReply("The upstream's answer has no `choices`.")
+    theirs = payload.get("model")
+    if isinstance(theirs, str) and theirs != model_name:
+        body = set_string(body, "model", theirs, model_name)
+    return body, read_usage(payload.get("usage"))
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """OpenAI's usage object, in which cached and reasoning tokens are part of the counts.
+
+    None where it is absent or makes no sense: a wrong count must not become a wrong dollar.
+    """
+    if not isinstance(usage, dict):
+        return None
+    prompt = usage.get("prompt_tokens_details") or {}
+    completion = usage.get("completion_tokens_details") or {}
+    if not isinstance(prompt, dict) or not isinstance(completion, dict):
+        return None
+    counts: tuple[Any, ...] = (
+        usage.get("prompt_tokens"),
+        usage.get("completion_tokens", 0),
+        prompt.get("cached_tokens") or 0,
+        prompt.get("cache_write_tokens") or 0,
+        completion.get("reasoning_tokens") or 0,
+    )
+    if any(type(count) is not int or count < 0 for count in counts):
+        return None
+    read = Usage(*counts)
+    if read.fresh_tokens < 0 or read.reasoning_tokens > read.output_tokens:
+        return None
+    return read
+
+
+class StreamReader:
+    """Follows a stream of chunks: renames the model, finds the usage, hides what was not asked for.
+
+    `feed` looks inside an event only where the event may carry usage; what it needs of all others
+    is one `replace`.
+    """
+
+    __slots__ = (
+        "_hide_usage",
+        "_model_name",
+        "_pattern",
+        "_replacement",
+        "done",
+        "failed",
+        "usage",
+    )
+
+    def __init__(self, model_name: str, *, hide_usage: bool) -> None:
+        self._model_name = model_name
+        self._hide_usage = hide_usage
+        self._pattern: bytes | None = None
+        self._replacement = b""
+        self.usage: Usage | None = None
+        self.done = False
+        self.failed = False
+        """The upstream reported an error inside the stream."""
+
+    def open(self, block: bytes) -> bool:
+        """Look at the first block; True once it holds a chunk.
+
+        Raises MalformedReply if the first data is not a chunk, with the upstream's message if it
+        is an error.
+        """
+        for event in sse.split(block):
+            data = sse.data_of(event)
+            if not data:
+                continue
+            if data == sse.DONE:
+                raise MalformedReply("The upstream's stream ended before its first chunk.")
+            self._learn_model(_chunk(data))
+            return True
+        return False
+
+    def _learn_model(self, chunk: dict[str, Any]) -> None:
+        theirs = chunk.get("model")
+        if isinstance(theirs, str) and theirs and theirs != self._model_name:
+            written = orjson.dumps(theirs)
+            # Both spellings that serialisers use; other ones keep the upstream's own name.
+            self._pattern = b'"model":' + written
+            self._replacement = b'"model":' + orjson.dumps(self._model_name)
+
+    def feed(self, block: bytes) -> bytes:
+        """A block of whole events, as the client should see it."""
+        if b'"usage"' in block and block.count(b'"usage"') != block.count(b'"usage":null'):
+            block = self._take_usage(block)
+        if b"[DONE]" in block and sse.DONE in map(sse.data_of, sse.split(block)):
+            self.done = True
+        if b'data: {"error"' in block:
+            self.failed = True
+        if self._pattern is not None:
+            block = block.replace(self._pattern, self._replacement)
+            if b'"model": ' in block:
+                block = block.replace(
+                    self._pattern.replace(b":", b": ", 1),
+                    self._replacement.replace(b":", b": ", 1),
+                )
+        return block
+
+    def _take_usage(self, block: bytes) -> bytes:
+        kept = []
+        for event in sse.split(block):
+            if b'"usage"' in event and self._is_usage_only(sse.data_of(event)):
+                continue
+            kept.append(event)
+        return b"".join(kept)
+
+    def _is_usage_only(self, data: bytes) -> bool:
+        """Note the usage of an event; True if the client should not see the event."""
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return False
+        if not isinstance(chunk, dict):
+            return False
+        usage = read_usage(chunk.get("usage"))
+        if usage is None:
+            return False
+        self.usage = usage
+        return self._hide_usage and not chunk.get("choices")
+
+
+def _chunk(data: bytes) -> dict[str, Any]:
+    try:
+        chunk = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise MalformedReply("The upstream's stream does not begin with a JSON chunk.") from None
+    if not isinstance(chunk, dict) or "error" in chunk or "choices" not in chunk:
+        raise MalformedReply("The upstream's stream does not begin with a chunk.")
+    return chunk
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+def error_body(message: str, type_: str, param: str | None, code: str) -> bytes:
+    """OpenAI's error envelope."""
+    return orjson.dumps(
+        {"error": {"message": message, "type": type_, "param": param, "code": code}}
+    )
+
+
+def is_envelope(body: bytes) -> bool:
+    """Whether an upstream's error body is already in OpenAI's form."""
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    error = payload.get("error") if isinstance(payload, dict) else None
+    return isinstance(error, dict) and isinstance(error.get("message"), str)
