@@ -1,4 +1,4 @@
-"""The child that `app.simulated.process` starts: serves an inherited socket while it has a parent."""
+"""The child of `app.simulated.process`: serves the socket that it inherits."""
 
 from __future__ import annotations
 
