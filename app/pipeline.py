@@ -113,9 +113,7 @@ class Pipeline:
 
     # --- what goes back -----------------------------------------------------------------------
 
-    def _whole(
-        self, request: Request, record: Record, decision: Decision, result: Whole
-    ) -> Reply:
+    def _whole(self, request: Request, record: Record, decision: Decision, result: Whole) -> Reply:
         record.usage = result.usage
         self._settle(record, decision, "ok", 200)
         return Reply(200, result.body, headers=_headers(request, record, decision))
@@ -131,9 +129,7 @@ class Pipeline:
             self._settle(record, decision, outcome, status)
 
         relay = Relay(opened, ended)
-        return StreamReply(
-            relay.events(), relay.close, headers=_headers(request, record, decision)
-        )
+        return StreamReply(relay.events(), relay.close, headers=_headers(request, record, decision))
 
     def _refused(
         self, request: Request, record: Record, decision: Decision | None, error: GatewayError
@@ -147,9 +143,7 @@ class Pipeline:
         headers = [*error.headers, *_headers(request, record, decision)]
         return Reply(error.status, body, headers=headers)
 
-    def _settle(
-        self, record: Record, decision: Decision | None, outcome: str, status: int
-    ) -> None:
+    def _settle(self, record: Record, decision: Decision | None, outcome: str, status: int) -> None:
         """Book the request, once."""
         record.outcome, record.status = outcome, status
         record.duration_seconds = perf_counter() - record.started

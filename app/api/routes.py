@@ -6,8 +6,9 @@ rest. Whatever goes wrong is answered in OpenAI's envelope.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -30,7 +31,7 @@ from app.errors import (
 from app.pipeline import Pipeline
 from app.telemetry.logs import log
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 
 def application(pipeline: Pipeline, limits: Server, lifespan: Lifespan | None = None) -> FastAPI:

@@ -32,7 +32,7 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-class ClientGone(Exception):  # noqa: N818
+class ClientGone(Exception):
     """The client hung up before its request was whole; there is nobody to answer."""
 
 

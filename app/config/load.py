@@ -87,15 +87,23 @@ def _written_path(location: tuple[int | str, ...], values: Any) -> KeyPath:
     """
     path: list[int | str] = []
     for depth, step in enumerate(location):
-        last = depth == len(location) - 1
         if step == "[key]":
             break
-        if (isinstance(values, dict) and step in values) or (isinstance(values, list) and isinstance(step, int) and step < len(values)):
-            path.append(step)
-            values = values[step]
-        elif last:
-            path.append(step)
+        inside, found = _step(values, step)
+        if found:
+            values = inside
+        elif depth < len(location) - 1:
+            continue
+        path.append(step)
     return tuple(path)
+
+
+def _step(values: Any, step: int | str) -> tuple[Any, bool]:
+    if isinstance(values, dict) and step in values:
+        return values[step], True
+    if isinstance(values, list) and isinstance(step, int) and step < len(values):
+        return values[step], True
+    return None, False
 
 
 def _valid_keys(path: KeyPath) -> list[str]:

@@ -19,17 +19,24 @@ _READ_BUFFER_BYTES = 256 * 1024
 _STALE_SECONDS = 0.25
 
 
-def open_session() -> aiohttp.ClientSession:
-    """The HTTP client that all upstreams share. Cookies are never kept, redirects not followed."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=60),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=True,
-        # Deadlines are kept per upstream, by HTTPUpstream.
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        skip_auto_headers=("Accept-Encoding", "User-Agent", "Accept"),
-        read_bufsize=_READ_BUFFER_BYTES,
-    )
+class HTTPClient:
+    """The one HTTP client that all upstreams share; open while its context is."""
+
+    session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> HTTPClient:
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Deadlines are kept per upstream, by HTTPUpstream.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            skip_auto_headers=("Accept-Encoding", "User-Agent", "Accept"),
+            read_bufsize=_READ_BUFFER_BYTES,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.session.close()
 
 
 class HTTPUpstream:
@@ -41,7 +48,7 @@ class HTTPUpstream:
         base_url: str,
         headers: Mapping[str, str],
         timeouts: Timeouts,
-        session: aiohttp.ClientSession,
+        client: HTTPClient,
     ) -> None:
         self.name = name
         self._base_url = base_url.rstrip("/")
@@ -53,7 +60,7 @@ class HTTPUpstream:
             **headers,
         }
         self._timeouts = timeouts
-        self._session = session
+        self._client = client
         self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
         self._urls: dict[str, URL] = {}
 
@@ -78,7 +85,7 @@ class HTTPUpstream:
     async def _send(
         self, path: str, body: bytes, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        return await self._session.post(
+        return await self._client.session.post(
             self._url(path),
             data=body,
             headers={**headers, **self._headers},

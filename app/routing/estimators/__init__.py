@@ -1,5 +1,1 @@
-"""Estimators: small methods, one a module, from a query to the quality to expect of each candidate."""
-
-from app.routing.estimators.base import Candidate, Estimate, Estimator, Neighbour, Query
-
-__all__ = ["Candidate", "Estimate", "Estimator", "Neighbour", "Query"]
+"""Estimators: from a query to each model's quality, with uncertainty; one small method a file."""

@@ -1,7 +1,4 @@
-"""What an estimator is: from a request's text and vector to each candidate's quality, with how much is known about it.
-
-Every method of the literature fits behind these few values, so that a route can use any of them.
-"""
+"""What every estimator takes and gives: a query in, quality per candidate with uncertainty out."""
 
 from __future__ import annotations
 
@@ -13,21 +10,25 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Vector = NDArray[np.float32]
 Array = NDArray[np.float64]
+
+BROAD_QUALITY = 0.5
+BROAD_SUPPORT = 2.0
+"""What is believed of a model of which nothing is known: as if two answers, one right, were seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is known of a request: its instruction, and its vector once encoded."""
+    """The instruction of a request; `vector` (d,) of unit length, None if it was not encoded."""
 
     text: str
-    vector: NDArray[np.float32] | None
+    vector: Vector | None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model a route offers. What is known of it, best first: outcomes under its own name, outcomes of a model it is
-    `like`, a stated mean `quality` in [0, 1], or nothing."""
+    """A model that a route offers: known by its own name or `like` a known one, or only stated."""
 
     name: str
     like: str | None = None
@@ -36,7 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A known prompt near the query. `scores` are by candidate name, known ones only."""
+    """A past prompt near a query; `scores` by candidate name, where they are known."""
 
     id: str
     task: str
@@ -46,9 +47,10 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Per candidate, in order: expected quality, and the number of observations it is worth.
+    """Predictions for M candidates, in their order.
 
-    `output_tokens` is nan where nothing is known. `novelty` runs from 0, like the training data, to 1, unlike all of it.
+    `quality` (M,) in [0, 1]; `support` (M,) the effective number of outcomes behind each;
+    `output_tokens` (M,) expected, nan if unknown; `novelty` 0 familiar .. 1 unlike anything seen.
     """
 
     models: tuple[str, ...]
@@ -58,23 +60,25 @@ class Estimate:
     novelty: float
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
-        """Low and high bound of each quality.
+        """Lower and upper bound of each quality, holding with probability `level`.
 
-        Wilson's score interval for `support` observations at rate `quality`: close to the quantiles of
-        Beta(p n, (1 - p) n), within [0, 1], in closed form, so that serving needs no statistics library.
+        Wilson's score interval with the support as n: a closed form within a hair of the
+        quantiles of Beta(p n, (1 - p) n), which would need scipy.
         """
-        z = NormalDist().inv_cdf((1.0 + level) / 2.0)
-        share = z * z / np.maximum(self.support, 1e-9)
-        centre = (self.quality + share / 2.0) / (1.0 + share)
-        spread = np.sqrt(share * self.quality * (1.0 - self.quality) + share * share / 4.0) / (1.0 + share)
-        return np.maximum(centre - spread, 0.0), np.minimum(centre + spread, 1.0)
+        if level <= 0:
+            return self.quality, self.quality
+        z = NormalDist().inv_cdf((1 + level) / 2)
+        n, p = self.support, self.quality
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
 
 
 class Estimator(Protocol):
-    """Bound to a route's candidates; called once a request, so it must take well under a millisecond."""
+    """A method, bound to the candidates of a route."""
 
     def estimate(self, query: Query) -> Estimate: ...
 
     def neighbours(self, query: Query, count: int) -> tuple[Neighbour, ...]:
-        """The nearest known prompts, for explanations only."""
+        """Evidence for explanations, nearest first; empty where the method has none."""
         ...

@@ -1,0 +1,255 @@
+"""From a configuration to a wired application: the only place that picks concrete classes.
+
+`compile_config` does all that `pointsman check` needs, without a socket; `application` adds what
+serving needs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.api import routes as doors
+from app.catalog.model import Model
+from app.config import schema
+from app.config.load import Loaded, in_order, load
+from app.config.names import nearest
+from app.config.references import section, strings
+from app.delivery.upstreams.base import Timeouts, Upstream
+from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
+from app.errors import ArtifactError, ConfigError, Problem
+from app.exchange.money import nano_from_usd
+from app.pipeline import Pipeline
+from app.routing.artifact import Artifact, load_artifact
+from app.routing.encoder.base import Encoder
+from app.routing.encoder.embedder import Embedder
+from app.routing.estimators.base import Candidate, Estimator
+from app.routing.estimators.prior import Prior
+from app.routing.names import Names
+from app.routing.objective import Objective, Quality, Threshold, Tradeoff
+from app.routing.route import Route
+from app.telemetry.metrics import Metrics
+
+CONFIG_VARIABLE = "POINTSMAN_CONFIG"
+SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
+"""Plus an upstream's name: where the process that serves it has been started."""
+
+ROOT = Path(__file__).resolve().parents[1]
+ROUTER_MODELS = ROOT / "router_models"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A configuration in the form that serving uses."""
+
+    config: schema.Config
+    models: Mapping[str, Model]
+    names: Names
+    encoder: Encoder | None
+
+
+# --- compiling -------------------------------------------------------------------------------
+
+
+def compile_config(loaded: Loaded) -> Compiled:
+    """Check what the file alone cannot show and build the runtime values.
+
+    Raises ConfigError, with every problem.
+    """
+    config, document = loaded.config, loaded.document
+    folder = Path(document.file).parent
+    problems: list[Problem] = []
+    artifacts: dict[str, Artifact] = {}
+    for name, route in config.routes.items():
+        if route.router is None or route.router in artifacts:
+            continue
+        try:
+            artifacts[route.router] = load_artifact(router_directory(route.router, folder))
+        except ArtifactError as error:
+            problems.append(document.problem(("routes", name, "router"), str(error)))
+    problems += _unknown_likes(loaded, artifacts)
+    encoder = None
+    if artifacts:
+        try:
+            encoder = _encoder(config.encoder, folder)
+        except ArtifactError as error:
+            problems.append(document.problem(("encoder",), str(error)))
+    problems += _foreign_encoders(loaded, artifacts, encoder)
+    if problems:
+        raise ConfigError(in_order(problems))
+    models = {name: Model.compile(name, model) for name, model in config.models.items()}
+    return Compiled(config, models, _names(config, models, artifacts), encoder)
+
+
+def router_directory(name: str, folder: Path) -> Path:
+    """A path as written, seen from the config file, or a name in router_models/."""
+    for path in (folder / name, Path(name), ROUTER_MODELS / name):
+        if path.is_dir():
+            return path
+    return ROUTER_MODELS / name
+
+
+def _unknown_likes(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+    known = {name for artifact in artifacts.values() for name in artifact.models}
+    if not known:
+        return
+    for name, model in section(loaded.document.values, "models").items():
+        for path, like in strings(model, "like"):
+            if not any(artifact.knows(like) for artifact in artifacts.values()):
+                yield loaded.document.problem(
+                    ("models", name, *path),
+                    f"no router of this file has outcomes of `{like}`",
+                    nearest(like, known) or "`pointsman models` lists them",
+                )
+
+
+def _foreign_encoders(
+    loaded: Loaded, artifacts: Mapping[str, Artifact], encoder: Encoder | None
+) -> Iterator[Problem]:
+    if encoder is None:
+        return
+    for name, route in loaded.config.routes.items():
+        artifact = artifacts.get(route.router or "")
+        if artifact is not None and artifact.encoder_fingerprint != encoder.fingerprint:
+            yield loaded.document.problem(
+                ("routes", name, "router"),
+                "this router was built with another encoder than `encoder` names",
+                "train it again, or name its encoder",
+            )
+
+
+def _encoder(written: schema.Encoder, folder: Path) -> Encoder:
+    if written.backend == "onnx":
+        from app.routing.encoder.onnx import OnnxEncoder
+
+        return OnnxEncoder(router_directory(written.model, folder))
+    from app.routing.encoder.sentence_transformers import SentenceTransformersEncoder
+
+    return SentenceTransformersEncoder(written.model)
+
+
+def _names(
+    config: schema.Config, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
+) -> Names:
+    routes: dict[str, Route] = {}
+    for name, written in config.routes.items():
+        route = _route(name, written, models, artifacts)
+        for word in (name, *written.aliases):
+            routes[word] = route
+    return Names(routes, models)
+
+
+def _route(
+    name: str,
+    written: schema.Route,
+    models: Mapping[str, Model],
+    artifacts: Mapping[str, Artifact],
+) -> Route:
+    candidates = tuple(models[candidate] for candidate in written.candidates)
+    described = [Candidate(m.name, m.like, m.quality) for m in candidates]
+    artifact = artifacts.get(written.router or "")
+    estimator: Estimator = Prior(described) if artifact is None else artifact.estimator(described)
+    baseline = models[written.baseline] if written.baseline else _dearest(candidates)
+    return Route(
+        name=name,
+        candidates=candidates,
+        baseline=baseline,
+        objective=_objective(written.objective, baseline),
+        estimator=estimator,
+        fallbacks=tuple(models[fallback] for fallback in written.fallbacks),
+    )
+
+
+def _dearest(candidates: tuple[Model, ...]) -> Model:
+    """Of the priced ones by their output price; it stands for "always use the big model"."""
+    return max(candidates, key=lambda model: model.prices.output if model.prices else -1)
+
+
+def _objective(written: schema.Objective, baseline: Model) -> Objective:
+    match written:
+        case schema.QualityObjective():
+            return Quality(written.keep, written.confidence)
+        case schema.TradeoffObjective():
+            return Tradeoff(nano_from_usd(written.answer_value_usd))
+        case schema.ThresholdObjective():
+            return Threshold(written.threshold, written.strong or baseline.name, written.weak)
+
+
+# --- wiring ----------------------------------------------------------------------------------
+
+
+def application(loaded: Loaded) -> FastAPI:
+    """The wired gateway. Its lifespan opens and closes what it holds."""
+    compiled = compile_config(loaded)
+    server = compiled.config.server
+    metrics = Metrics()
+    client = HTTPClient()
+    embedder = _embedder(compiled, metrics)
+    pipeline = Pipeline(
+        names=compiled.names,
+        upstreams=_upstreams(compiled.config, client),
+        embedder=embedder,
+        metrics=metrics,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        async with client:
+            yield {"header_timeout_seconds": server.header_timeout_seconds}
+        if embedder is not None:
+            embedder.close()
+        metrics.close()
+
+    return doors.application(pipeline, server, lifespan)
+
+
+def offline_pipeline(compiled: Compiled) -> Pipeline:
+    """A pipeline that can decide and explain, with no upstream behind it."""
+    metrics = Metrics()
+    return Pipeline(compiled.names, {}, _embedder(compiled, metrics), metrics)
+
+
+def application_from_environment() -> FastAPI:
+    """For uvicorn's workers, each of which builds its own."""
+    return application(load(Path(os.environ[CONFIG_VARIABLE])))
+
+
+def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:
+    if compiled.encoder is None:
+        return None
+    # The first run of a graph allocates its memory; that must not fall on the first client.
+    compiled.encoder.encode(["warm up"])
+    return Embedder(
+        compiled.encoder,
+        cache_entries=compiled.config.encoder.cache_entries,
+        on_encode=metrics.encoded,
+    )
+
+
+def _upstreams(config: schema.Config, client: HTTPClient) -> dict[str, Upstream]:
+    return {name: _upstream(name, entry, client) for name, entry in config.upstreams.items()}
+
+
+def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstream:
+    times = written.timeouts
+    timeouts = Timeouts(
+        connect=times.connect_seconds,
+        first_byte=times.first_byte_seconds,
+        idle=times.idle_seconds,
+        total=times.total_seconds,
+    )
+    headers: dict[str, str] = {}
+    if isinstance(written, schema.SimulatedUpstream):
+        base_url = os.environ.get(SIMULATED_VARIABLE + name, "http://127.0.0.1:9/v1")
+    else:
+        base_url = written.base_url
+        if written.api_key is not None:
+            headers["Authorization"] = f"Bearer {written.api_key.get_secret_value()}"
+        headers |= {key: value.get_secret_value() for key, value in written.headers.items()}
+    return HTTPUpstream(name, base_url, headers, timeouts, client)

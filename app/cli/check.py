@@ -1,0 +1,44 @@
+"""`pointsman check`: compile a configuration without serving, and report every error at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import orjson
+
+from app.errors import ConfigError, Problem
+
+
+@click.command(name="check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def command(file: Path, as_json: bool) -> None:
+    """Check FILE: shape, names, router artifacts, environment. Exit 1 if anything is wrong."""
+    from app.assembly import compile_config
+    from app.config.load import load
+
+    problems: tuple[Problem, ...] = ()
+    summary = ""
+    try:
+        compiled = compile_config(load(file))
+        routes = {route.name for route in compiled.names.routes.values()}
+        summary = (
+            f"{file}: valid; {len(compiled.config.upstreams)} upstreams, "
+            f"{len(compiled.models)} models, {len(routes)} routes"
+        )
+    except ConfigError as error:
+        problems = error.problems
+    if as_json:
+        found = [
+            {"file": p.file, "line": p.line, "path": p.path, "message": p.message, "hint": p.hint}
+            for p in problems
+        ]
+        click.echo(orjson.dumps({"valid": not problems, "problems": found}))
+    elif problems:
+        for problem in problems:
+            click.echo(str(problem), err=True)
+        click.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)} found.", err=True)
+    else:
+        click.echo(summary)
+    raise SystemExit(1 if problems else 0)

@@ -1,0 +1,105 @@
+"""`pointsman serve`: run the gateway, and beside it the scripted upstreams a demo config names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+
+from app.config.load import load
+from app.config.schema import Config, SimulatedUpstream
+
+_DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
+
+
+@click.command(name="serve")
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=_DEFAULT_CONFIG,
+    envvar="POINTSMAN_CONFIG",
+    show_default="configs/demo.yaml",
+    help="The YAML to serve.",
+)
+@click.option("--host", help="Overrides server.host.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Overrides server.port.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Overrides server.workers.")
+@click.option("--log-level", default="info", show_default=True)
+def command(
+    file: Path, host: str | None, port: int | None, workers: int | None, log_level: str
+) -> None:
+    """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
+    import uvicorn
+
+    from app.assembly import CONFIG_VARIABLE, application
+    from app.telemetry.logs import configure
+
+    loaded = load(file)
+    server = loaded.config.server
+    host = host or server.host
+    port = server.port if port is None else port
+    workers = workers or server.workers
+    os.environ[CONFIG_VARIABLE] = str(file)
+    configure(log_level.upper())
+    with ExitStack() as stack:
+        stack.enter_context(_shared_metrics(workers))
+        stack.enter_context(_simulated(loaded.config))
+        # One worker is built here, so that a config error is a message and not a dead child.
+        app = application(loaded) if workers == 1 else "app.assembly:application_from_environment"
+        click.echo(f"Pointsman on http://{host}:{port} (config {file})", err=True)
+        uvicorn.run(
+            app,
+            factory=workers > 1,
+            host=host,
+            port=port,
+            workers=workers,
+            loop="uvloop",
+            http="app.api.protocol:BoundedProtocol",
+            ws="none",
+            log_level=log_level.lower(),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=int(server.keep_alive_seconds),
+            backlog=4096,
+        )
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """With several workers, a directory in which their metrics add up.
+
+    Set before the first import of prometheus_client, which looks for it then.
+    """
+    if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        yield
+        return
+    directory = tempfile.mkdtemp(prefix="pointsman-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    try:
+        yield
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _simulated(config: Config) -> Iterator[None]:
+    """The scripted upstreams of a config, each a child process that ends with this one."""
+    from app.assembly import SIMULATED_VARIABLE
+
+    with ExitStack() as stack:
+        for name, upstream in config.upstreams.items():
+            if isinstance(upstream, SimulatedUpstream):
+                from app.simulated.process import SimulatedUpstream as Process
+
+                running = stack.enter_context(Process.start(port=upstream.port))
+                os.environ[SIMULATED_VARIABLE + name] = running.base_url
+                click.echo(f"Upstream `{name}` is simulated, on {running.base_url}", err=True)
+        yield
