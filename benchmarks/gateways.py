@@ -1,0 +1,189 @@
+"""How each gateway is configured and started, so that anyone can see that the rival runs well.
+
+Each serves one worker in front of the same upstream, with a model entry per upstream model id, no
+database, no keys and no log line per request.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from benchmarks.processes import NotReady, ProcessTree, free_port
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ROUTE = "auto"
+"""The model name that lets Pointsman choose."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One make of gateway: its config file for an upstream, and the command that serves it."""
+
+    name: str
+    version: str
+    python: Path
+    ready_path: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    routes: bool
+    """Whether it can be asked to choose a model."""
+    ready_timeout_seconds: float = 90.0
+
+    def config(self, upstream_port: int, models: Sequence[str]) -> bytes:
+        """JSON, which every YAML reader reads."""
+        write = _pointsman_config if self.routes else _litellm_config
+        return orjson.dumps(write(f"http://127.0.0.1:{upstream_port}/v1", models))
+
+
+class Gateway:
+    """A gateway of some kind, serving."""
+
+    def __init__(self, kind: Kind, upstream_port: int, models: Sequence[str]) -> None:
+        self.kind = kind
+        self.port = free_port()
+        self._room = tempfile.TemporaryDirectory(prefix=f"bench-{kind.name.lower()}-")
+        room = Path(self._room.name)
+        config = room / "config.yaml"
+        config.write_bytes(kind.config(upstream_port, models))
+        fields = {"config": str(config), "port": str(self.port)}
+        command = [str(kind.python), *(part.format_map(fields) for part in kind.arguments)]
+        self.process = ProcessTree(
+            command, directory=room, log=room / "log", environment=kind.environment
+        )
+        try:
+            self.start_seconds = self.process.wait_ready(
+                self.port, kind.ready_path, timeout_seconds=kind.ready_timeout_seconds
+            )
+        except NotReady as error:
+            self.stop()
+            raise NotReady(f"{kind.name}: {error}") from None
+
+    def stop(self) -> None:
+        self.process.stop()
+        self._room.cleanup()
+
+
+def pointsman() -> Kind:
+    """The gateway of this checkout, run by the Python that runs the benchmark."""
+    return Kind(
+        name="Pointsman",
+        version=_commit(),
+        python=Path(sys.executable),
+        ready_path="/readyz",
+        arguments=(
+            *("-m", "app.cli", "serve", "--config", "{config}"),
+            *("--host", "127.0.0.1", "--port", "{port}", "--workers", "1"),
+        ),
+        environment={"PYTHONPATH": str(REPOSITORY)},
+        routes=True,
+    )
+
+
+def litellm(python: Path) -> Kind:
+    """LiteLLM's proxy in its own environment, set as its production page advises.
+
+    Where a setting is a choice it is the one that makes LiteLLM faster: its cost map is read from
+    the package, not fetched, and it checks no key, as the Pointsman beside it checks none.
+    """
+    return Kind(
+        name="LiteLLM",
+        version=_litellm_version(python),
+        python=python.absolute(),
+        ready_path="/health/liveliness",
+        arguments=(
+            *("-m", "litellm.proxy.proxy_cli", "--config", "{config}"),
+            *("--host", "127.0.0.1", "--port", "{port}", "--num_workers", "1"),
+        ),
+        environment={
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_MODE": "PRODUCTION",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+            "PYTHONPATH": "",
+        },
+        routes=False,
+    )
+
+
+def litellm_cache() -> Path:
+    """Where `python -m benchmarks.install_litellm` puts LiteLLM: outside the repository."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    base = Path(cache) if cache else Path.home() / ".cache"
+    return base / "pointsman" / "bench-litellm"
+
+
+def litellm_python() -> Path:
+    return litellm_cache() / "bin" / "python"
+
+
+def _pointsman_config(base_url: str, models: Sequence[str]) -> dict[str, object]:
+    offered: dict[str, object] = {
+        model: {"upstream": "fast", "prices": {"input": 0.15, "output": 0.6}, "quality": 0.5}
+        for model in models
+    }
+    for name, (like, price) in _CANDIDATES.items():
+        prices = {"input": price, "cached_input": price / 2, "output": price * 4}
+        offered[name] = {"upstream": "fast", "id": "fast", "prices": prices, "like": like}
+    return {
+        "upstreams": {"fast": {"kind": "openai", "base_url": base_url, "api_key": "sk-benchmark"}},
+        "models": offered,
+        "routes": {
+            ROUTE: {
+                "candidates": list(_CANDIDATES),
+                "baseline": "candidate-large",
+                "objective": {"kind": "quality", "keep": 0.95},
+                "router": "default",
+            }
+        },
+    }
+
+
+# Three candidates that the default router has outcomes of, each with a price in USD per million.
+_CANDIDATES = {
+    "candidate-small": ("mistralai/Mixtral-8x7B-Instruct-v0.1", 0.25),
+    "candidate-medium": ("claude-3-haiku", 1.0),
+    "candidate-large": ("gpt-4-1106-preview", 10.0),
+}
+
+
+def _litellm_config(base_url: str, models: Sequence[str]) -> dict[str, object]:
+    return {
+        "model_list": [
+            {
+                "model_name": model,
+                "litellm_params": {
+                    "model": f"openai/{model}",
+                    "api_base": base_url,
+                    "api_key": "sk-benchmark",
+                },
+            }
+            for model in models
+        ],
+        "litellm_settings": {"request_timeout": 600, "set_verbose": False, "json_logs": True},
+    }
+
+
+def _commit() -> str:
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or "unknown"
+
+
+def _litellm_version(python: Path) -> str:
+    code = "import importlib.metadata as m; print(m.version('litellm'))"
+    return subprocess.run(
+        [str(python), "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
