@@ -10,15 +10,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from benchmarks.processes import NotReady, ProcessTree, free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+_ROUTER = REPOSITORY / "router_models" / "default"
 ROUTE = "auto"
 """The model name that lets Pointsman choose."""
 
@@ -33,14 +35,15 @@ class Kind:
     ready_path: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
-    routes: bool
+    write_config: Callable[[str, Sequence[str]], dict[str, object]]
+    """A configuration for an upstream's base URL and the model ids it offers."""
+    routes: bool = False
     """Whether it can be asked to choose a model."""
     ready_timeout_seconds: float = 90.0
 
     def config(self, upstream_port: int, models: Sequence[str]) -> bytes:
         """JSON, which every YAML reader reads."""
-        write = _pointsman_config if self.routes else _litellm_config
-        return orjson.dumps(write(f"http://127.0.0.1:{upstream_port}/v1", models))
+        return orjson.dumps(self.write_config(f"http://127.0.0.1:{upstream_port}/v1", models))
 
 
 class Gateway:
@@ -83,7 +86,8 @@ def pointsman() -> Kind:
             *("--host", "127.0.0.1", "--port", "{port}", "--workers", "1"),
         ),
         environment={"PYTHONPATH": str(REPOSITORY)},
-        routes=True,
+        write_config=_routing_config if _ROUTER.is_dir() else _pinning_config,
+        routes=_ROUTER.is_dir(),
     )
 
 
@@ -109,7 +113,7 @@ def litellm(python: Path) -> Kind:
             "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
             "PYTHONPATH": "",
         },
-        routes=False,
+        write_config=_litellm_config,
     )
 
 
@@ -124,33 +128,37 @@ def litellm_python() -> Path:
     return litellm_cache() / "bin" / "python"
 
 
-def _pointsman_config(base_url: str, models: Sequence[str]) -> dict[str, object]:
-    offered: dict[str, object] = {
-        model: {"upstream": "fast", "prices": {"input": 0.15, "output": 0.6}, "quality": 0.5}
-        for model in models
-    }
-    for name, (like, price) in _CANDIDATES.items():
-        prices = {"input": price, "cached_input": price / 2, "output": price * 4}
-        offered[name] = {"upstream": "fast", "id": "fast", "prices": prices, "like": like}
+def _pinning_config(base_url: str, models: Sequence[str]) -> dict[str, Any]:
+    """Models that a client may name; all there is to measure without a router."""
     return {
         "upstreams": {"fast": {"kind": "openai", "base_url": base_url, "api_key": "sk-benchmark"}},
-        "models": offered,
-        "routes": {
-            ROUTE: {
-                "candidates": list(_CANDIDATES),
-                "baseline": "candidate-large",
-                "objective": {"kind": "quality", "keep": 0.95},
-                "router": "default",
-            }
+        "models": {
+            model: {"upstream": "fast", "prices": {"input": 0.15, "output": 0.6}}
+            for model in models
         },
     }
 
 
-# Three candidates that the default router has outcomes of, each with a price in USD per million.
+def _routing_config(base_url: str, models: Sequence[str]) -> dict[str, object]:
+    """The same, and a route over candidates that the default router has outcomes of."""
+    candidates: dict[str, object] = {
+        name: {
+            "upstream": "fast",
+            "id": "fast",
+            "prices": {"input": price, "cached_input": price / 2, "output": price * 4},
+            "like": like,
+        }
+        for name, (like, price) in _CANDIDATES.items()
+    }
+    config = _pinning_config(base_url, models)
+    route = {"candidates": list(_CANDIDATES), "baseline": "large", "router": _ROUTER.name}
+    return {**config, "models": {**config["models"], **candidates}, "routes": {ROUTE: route}}
+
+
+# Candidates by name: a model that the default router knows, and a price in USD per million.
 _CANDIDATES = {
-    "candidate-small": ("mistralai/Mixtral-8x7B-Instruct-v0.1", 0.25),
-    "candidate-medium": ("claude-3-haiku", 1.0),
-    "candidate-large": ("gpt-4-1106-preview", 10.0),
+    "small": ("Mixtral-8x7B", 0.25),
+    "large": ("gpt-4-1106-preview", 10.0),
 }
 
 

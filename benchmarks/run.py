@@ -38,8 +38,6 @@ from benchmarks.summary import (
     CACHED,
     DIRECT,
     ENCODED,
-    PINNED,
-    RIVAL,
     Footprint,
     figures,
     stream_figures,
@@ -103,15 +101,13 @@ def subjects(upstream_port: int, served: Sequence[Gateway]) -> list[Subject]:
     found = [Subject(DIRECT, upstream_port)]
     for gateway in served:
         port = gateway.port
+        found.append(Subject(f"{gateway.kind.name} pinned", port, gateway=gateway))
         if gateway.kind.routes:
             route = gateways.ROUTE
             found += [
-                Subject(PINNED, port, gateway=gateway),
                 Subject(ENCODED, port, model=route, prompts="unique", gateway=gateway),
                 Subject(CACHED, port, model=route, prompts="repeated", gateway=gateway),
             ]
-        else:
-            found.append(Subject(RIVAL, port, gateway=gateway))
     return found
 
 
