@@ -27,7 +27,7 @@ from app.exchange.record import Record
 from app.exchange.usage import Usage
 
 # A timestamp a series doubles the page and no panel uses it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

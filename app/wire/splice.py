@@ -31,20 +31,16 @@ def set_string(body: bytes, key: str, old: str, new: str) -> bytes:
 
 
 def _only_occurrence(body: bytes, key: str, old: str) -> tuple[int, int] | None:
-    """Span of the value if `"key": "old"` stands just once, at any depth; it is then the one.
+    """Span of the value if the key stands just once, at any depth; it is then the one.
 
     The pattern can't match inside a string: there the quotes would be escaped.
     """
-    pattern = rb'[{,]\s*"' + re.escape(key.encode()) + rb'"\s*:\s*(' + _as_written(old) + rb")"
-    matches = re.finditer(pattern, body)
+    matches = re.finditer(rb'[{,]\s*"' + re.escape(key.encode()) + rb'"\s*:\s*', body)
     first, second = next(matches, None), next(matches, None)
     if first is None or second is not None:
         return None
-    return first.span(1)
-
-
-def _as_written(text: str) -> bytes:
-    return re.escape(orjson.dumps(text))
+    written, start = orjson.dumps(old), first.end()
+    return (start, start + len(written)) if body.startswith(written, start) else None
 
 
 def set_value(body: bytes, key: str, value: bytes) -> bytes:

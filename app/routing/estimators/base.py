@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 BROAD_QUALITY = 0.5
 BROAD_SUPPORT = 2.0
-"""What is believed of a model of which nothing is known: as if two answers, one right, were seen."""
+"""Belief about a model of which nothing is known: as if two answers, one right, were seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,37 @@
+"""What must not be imported, proven in fresh interpreters."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def imported_by(code: str) -> set[str]:
+    """Top-level modules loaded after running `code` in a new interpreter."""
+    script = f"{code}\nimport sys\nprint(' '.join({{m.split('.')[0] for m in sys.modules}}))"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+SERVE = """
+from pathlib import Path
+from app.assembly import application
+from app.config.load import load
+application(load(Path("configs/demo.yaml")))
+"""
+
+
+def test_serving_with_the_default_encoder_needs_no_heavy_library() -> None:
+    heavy = {"torch", "sentence_transformers", "transformers", "scipy", "sklearn", "matplotlib"}
+    modules = imported_by(SERVE)
+    assert {"faiss", "onnxruntime"} <= modules
+    assert not modules & heavy
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "simulate", "demo", "route"])
+def test_help_is_light(command: str) -> None:
+    """`--help` must answer at once: what is heavy loads when it is used."""
+    modules = imported_by(f"import app.cli.{command}")
+    assert not modules & {"faiss", "onnxruntime", "numpy", "aiohttp", "torch"}

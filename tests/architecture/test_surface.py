@@ -1,0 +1,101 @@
+"""The public surface in one place: a change here is a change for users, made on purpose."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from jsonschema import Draft202012Validator
+from prometheus_client import CollectorRegistry
+from ruamel.yaml import YAML
+
+from app.cli import COMMANDS
+from app.cli.schema import document
+from app.config.load import load
+from app.config.schema import Config
+from app.telemetry.metrics import Metrics
+
+CONFIGS = sorted(Path("configs").glob("*.yaml"))
+ENVIRONMENT = {
+    name: "x"
+    for name in (
+        "OPENAI_API_KEY",
+        "AZURE_OPENAI_RESOURCE",
+        "AZURE_OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
+    )
+}
+
+
+def metric_names() -> list[str]:
+    metrics = Metrics(CollectorRegistry())
+    names = []
+    for family in metrics.registry.collect():
+        names.append(family.name + ("_total" if family.type == "counter" else ""))
+    return sorted(names)
+
+
+def test_metric_names() -> None:
+    assert metric_names() == [
+        "pointsman_baseline_cost_dollars_total",
+        "pointsman_build",
+        "pointsman_cost_dollars_total",
+        "pointsman_decision_seconds",
+        "pointsman_decisions_total",
+        "pointsman_encode_seconds",
+        "pointsman_encoder_cache_total",
+        "pointsman_novelty_ratio",
+        "pointsman_overhead_seconds",
+        "pointsman_overspent_dollars_total",
+        "pointsman_request_duration_seconds",
+        "pointsman_requests_in_flight",
+        "pointsman_requests_total",
+        "pointsman_saved_dollars_total",
+        "pointsman_time_to_first_token_seconds",
+        "pointsman_tokens_total",
+        "pointsman_unpriced_requests_total",
+        "pointsman_upstream_attempts_total",
+        "pointsman_upstream_duration_seconds",
+    ]
+
+
+def test_commands() -> None:
+    assert list(COMMANDS) == [
+        "check", "demo", "encoder", "models", "route", "schema", "serve", "simulate", "train",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", metric_names())
+def test_every_metric_is_documented(name: str) -> None:
+    assert f"`{name}`" in Path("docs/metrics.md").read_text()
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_is_documented(name: str) -> None:
+    assert f"pointsman {name}" in Path("docs/cli.md").read_text()
+
+
+def written_keys() -> list[str]:
+    keys: set[str] = set()
+    schema = Config.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        keys |= set(part.get("properties", {}))
+    return sorted(keys)
+
+
+@pytest.mark.parametrize("key", written_keys())
+def test_every_config_key_is_documented(key: str) -> None:
+    assert f"`{key}`" in Path("docs/configuration.md").read_text()
+
+
+def test_the_published_schema_is_the_one_in_force() -> None:
+    published = Path("configs/schema.json").read_bytes()
+    assert published == document(), "run `pointsman schema > configs/schema.json`"
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_shipped_configs_are_valid_for_us_and_for_editors(file: Path) -> None:
+    load(file, ENVIRONMENT)
+    written = YAML(typ="safe").load(file.read_text())
+    # Through JSON, as an editor sees it.
+    Draft202012Validator(orjson.loads(document())).validate(orjson.loads(orjson.dumps(written)))

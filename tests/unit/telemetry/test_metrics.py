@@ -1,0 +1,73 @@
+"""Counting a settled request, to the cent and without a label that grows."""
+
+from prometheus_client import CollectorRegistry
+
+from app.exchange.record import Attempt, Record
+from app.exchange.usage import Usage
+from app.telemetry.metrics import Metrics, clamped
+
+
+def settled(metrics: Metrics, **changes: object) -> Record:
+    record = Record("r", "auto", stream=False, started=0.0)
+    record.route, record.decision, record.model, record.status = "auto", "learned", "small", 200
+    record.attempts = [
+        Attempt("u", "large", "server_error", 0.2, 502),
+        Attempt("u", "small", "ok", 0.1, 200),
+    ]
+    record.usage = Usage(100, 50, cached_tokens=40, reasoning_tokens=10)
+    record.cost, record.baseline_cost = 1_500_000, 4_000_000
+    record.duration_seconds, record.upstream_seconds = 0.31, 0.3
+    for name, value in changes.items():
+        setattr(record, name, value)
+    metrics.settle(record)
+    return record
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_a_request_is_counted_once_and_its_attempts_apart() -> None:
+    metrics = Metrics(CollectorRegistry())
+    settled(metrics)
+    labels = {"route": "auto", "model": "small", "code": "200", "decision": "learned"}
+    assert value(metrics, "pointsman_requests_total", **labels) == 1
+    for model, outcome in (("large", "server_error"), ("small", "ok")):
+        labels = {"upstream": "u", "model": model, "outcome": outcome}
+        assert value(metrics, "pointsman_upstream_attempts_total", **labels) == 1
+    overhead = value(metrics, "pointsman_overhead_seconds_sum", route="auto")
+    assert overhead is not None
+    assert abs(overhead - 0.01) < 1e-9
+
+
+def test_money_and_tokens() -> None:
+    metrics = Metrics(CollectorRegistry())
+    settled(metrics)
+    settled(metrics, cost=5_000_000)
+    assert value(metrics, "pointsman_cost_dollars_total", route="auto", model="small") == 0.0065
+    assert value(metrics, "pointsman_baseline_cost_dollars_total", route="auto") == 0.008
+    assert value(metrics, "pointsman_saved_dollars_total", route="auto") == 0.0025
+    assert value(metrics, "pointsman_overspent_dollars_total", route="auto") == 0.001
+    kinds = {"input": 200, "output": 100, "cached": 80, "reasoning": 20, "cache_write": None}
+    for kind, count in kinds.items():
+        assert value(metrics, "pointsman_tokens_total", model="small", kind=kind) == count
+
+
+def test_an_unknown_cost_is_counted_as_unknown() -> None:
+    metrics = Metrics(CollectorRegistry())
+    settled(metrics, cost=None)
+    assert value(metrics, "pointsman_unpriced_requests_total", model="small") == 1
+    assert value(metrics, "pointsman_cost_dollars_total", route="auto", model="small") is None
+    assert value(metrics, "pointsman_saved_dollars_total", route="auto") is None
+    settled(metrics, cost=None, model=None, usage=None, status=502)
+    assert value(metrics, "pointsman_unpriced_requests_total", model="none") is None
+
+
+def test_status_labels_are_a_closed_list() -> None:
+    assert [clamped(status) for status in (200, 418, 429, 599)] == ["200", "4xx", "429", "5xx"]
+
+
+def test_the_page_renders() -> None:
+    metrics = Metrics(CollectorRegistry())
+    settled(metrics)
+    assert b'pointsman_build{version="' in metrics.render()

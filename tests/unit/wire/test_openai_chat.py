@@ -1,0 +1,185 @@
+"""Reading requests strictly where it matters, and replies with suspicion."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from app.errors import InvalidField, InvalidJSON, MalformedReply
+from app.exchange.request import Request
+from app.exchange.usage import Usage
+from app.wire import openai_chat
+from app.wire.openai_chat import StreamReader
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def parse(body: bytes | dict[str, Any]) -> Request:
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return openai_chat.parse(raw, request_id="r", started=0.0, max_images=2)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"a":NaN}', b"[" * 100_000]
+)
+def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidJSON):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"model": 3}, "model"),
+        ({"model": ""}, "model"),
+        ({"messages": None}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": ["hi"]}, "messages[0]"),
+        ({"messages": [{"content": "hi"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "assistant", "tool_calls": {}}]}, "messages[0].tool_calls"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": []}, "stream_options"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"n": 0}, "n"),
+        ({"n": 1.5}, "n"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"tools": {}}, "tools"),
+        ({"tools": ["x"]}, "tools[0]"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": 3}}, "response_format.type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}] * 3}]},
+            "messages",
+        ),
+    ],
+)
+def test_the_wrong_field_is_named(change: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        parse({"model": "auto", "messages": MESSAGES, **change})
+    assert caught.value.param == param
+    assert param.split("[")[0] in caught.value.message
+
+
+def test_null_and_unknown_fields_pass() -> None:
+    request = parse(
+        {"model": "auto", "messages": MESSAGES, "temperature": None, "n": None, "novel": {"x": 1}}
+    )
+    assert request.payload["novel"] == {"x": 1}
+    assert not request.stream
+
+
+def test_the_attempt_differs_in_the_model_only() -> None:
+    body = b'{ "messages":[{"role":"user","content":"hi"}],"model":"auto" ,"x":1.50}'
+    assert openai_chat.body_for(parse(body), "up/1") == body.replace(b'"auto"', b'"up/1"')
+
+
+def test_usage_is_asked_for_on_streams() -> None:
+    request = parse({"model": "a", "messages": MESSAGES, "stream": True})
+    assert orjson.loads(openai_chat.body_for(request, "a")) == {
+        **request.payload,
+        "stream_options": {"include_usage": True},
+    }
+    kept = parse({**request.payload, "stream_options": {"include_obfuscation": False}})
+    assert orjson.loads(openai_chat.body_for(kept, "a"))["stream_options"] == {
+        "include_obfuscation": False,
+        "include_usage": True,
+    }
+    own = parse({**request.payload, "stream_options": {"include_usage": True}})
+    assert own.include_usage
+    assert openai_chat.body_for(own, "a") == own.body
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}, Usage(5, 7)),
+        ({"prompt_tokens": 5}, Usage(5, 0)),
+        (
+            {
+                "prompt_tokens": 50,
+                "completion_tokens": 9,
+                "prompt_tokens_details": {"cached_tokens": 40},
+                "completion_tokens_details": {"reasoning_tokens": 8},
+            },
+            Usage(50, 9, cached_tokens=40, reasoning_tokens=8),
+        ),
+        ({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": None}, Usage(5, 1)),
+        (None, None),
+        ({}, None),
+        ({"prompt_tokens": -1, "completion_tokens": 1}, None),
+        ({"prompt_tokens": 1.5, "completion_tokens": 1}, None),
+        ({"prompt_tokens": True, "completion_tokens": 1}, None),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}, None),
+        ({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": 3}, None),
+    ],
+)
+def test_usage_is_read_or_unknown(usage: Any, expected: Usage | None) -> None:
+    assert openai_chat.read_usage(usage) == expected
+
+
+def test_a_reply_names_our_model() -> None:
+    body = b'{"id":"1","choices":[],"model":"up-2024","usage":{"prompt_tokens":1}, "y":1.0}'
+    changed, usage = openai_chat.read_reply(body, "ours")
+    assert changed == body.replace(b"up-2024", b"ours")
+    assert usage == Usage(1, 0)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"choices":3}', b'{"error":{}}'])
+def test_what_is_not_a_completion_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedReply):
+        openai_chat.read_reply(body, "ours")
+
+
+def chunk(**fields: Any) -> bytes:
+    document = {"id": "c", "model": "theirs", "choices": [{"delta": {"content": "a"}}], **fields}
+    return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
+def test_a_stream_hides_the_usage_it_asked_for() -> None:
+    reader = StreamReader("ours", hide_usage=True)
+    assert reader.open(chunk())
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    seen = reader.feed(chunk(usage=None) + chunk(choices=[], usage=usage) + b"data: [DONE]\n\n")
+    assert seen == chunk(usage=None).replace(b"theirs", b"ours") + b"data: [DONE]\n\n"
+    assert reader.usage == Usage(3, 2)
+    assert reader.done
+
+
+def test_a_stream_shows_usage_to_who_asked_or_where_there_is_text() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    asked = StreamReader("theirs", hide_usage=False)
+    asked.open(chunk())
+    assert asked.feed(chunk(choices=[], usage=usage)) == chunk(choices=[], usage=usage)
+    # Some providers put the usage on the last chunk that has text; it must not be lost.
+    hidden = StreamReader("theirs", hide_usage=True)
+    hidden.open(chunk())
+    assert hidden.feed(chunk(usage=usage)) == chunk(usage=usage)
+    assert hidden.usage == Usage(3, 2)
+
+
+def test_text_that_speaks_of_usage_is_only_text() -> None:
+    reader = StreamReader("ours", hide_usage=True)
+    reader.open(chunk())
+    said = chunk(choices=[{"delta": {"content": '"usage":{"prompt_tokens":1} [DONE]'}}])
+    assert reader.feed(said) == said.replace(b'"theirs"', b'"ours"')
+    assert reader.usage is None
+    assert not reader.done
+
+
+@pytest.mark.parametrize(
+    "first", [b"data: [DONE]\n\n", b"data: {\n\n", b'data: {"error":{"message":"x"}}\n\n']
+)
+def test_a_stream_must_begin_with_a_chunk(first: bytes) -> None:
+    with pytest.raises(MalformedReply):
+        StreamReader("m", hide_usage=True).open(first)
+
+
+def test_comments_come_before_the_first_chunk() -> None:
+    reader = StreamReader("m", hide_usage=True)
+    assert not reader.open(b": waiting\n\n")
+    assert reader.open(b": waiting\n\n" + chunk())

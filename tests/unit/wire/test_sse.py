@@ -1,0 +1,39 @@
+"""A stream cut anywhere gives the same events."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import MalformedReply
+from app.wire import sse
+
+STREAM = b'data: {"a":1}\n\n: comment\n\ndata: {"b":"\\n"}\r\n\r\ndata: [DONE]\n\n'
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=12))
+def test_cuts_do_not_matter(cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(STREAM)]
+    buffer = sse.EventBuffer()
+    blocks = [buffer.feed(STREAM[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    assert b"".join(blocks) == STREAM
+    assert buffer.tail == b""
+    assert all(block == b"" or block.endswith((b"\n\n", b"\r\n\r\n")) for block in blocks)
+    events = [event for block in blocks for event in sse.split(block)]
+    assert [sse.data_of(event) for event in events] == [
+        b'{"a":1}',
+        b"",
+        b'{"b":"\\n"}',
+        b"[DONE]",
+    ]
+
+
+def test_data_over_several_lines_is_joined() -> None:
+    assert sse.data_of(b"event: x\ndata:one\ndata: two\n\n") == b"one\ntwo"
+
+
+def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    buffer = sse.EventBuffer()
+    with pytest.raises(MalformedReply):
+        for _ in range(20):
+            buffer.feed(b"data: xxxxxxxxx")
