@@ -1,0 +1,94 @@
+"""Quality by kind of prompt: what each model scores in the query's cluster.
+
+Clusters are k-means cells of the prompts (UniRoute, Avengers-Pro). A cell's value is its mean score shrunk to
+sigmoid(ability of the model + ease of the cluster), an item-response model over the whole table, so that a model
+scored on a few clusters has a sensible value in all, and models scored on different prompts can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.routing.estimators.base import Array
+
+EXTREME = 0.001
+"""No cell says never or always."""
+
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a candidate before the query is seen: which column of the outcomes, or which ability."""
+
+    column: int | None
+    ability: float
+    exact: bool
+    """The outcomes are the candidate's own, not those of a model it is like."""
+    support: float
+    """Observations its ability is worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTable:
+    """The fitted table over all known models. `cells` are log-odds, (clusters, models); `counts` the scores in each."""
+
+    centroids: NDArray[np.float32]
+    cells: NDArray[np.float32]
+    counts: NDArray[np.float32]
+    ability: NDArray[np.float32]
+    ease: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+    def nearest(self, vector: NDArray[np.float32]) -> int:
+        return int(np.argmax(self.centroids @ vector))
+
+    def ability_for(self, quality: float) -> float:
+        """The ability whose mean quality over the outcomes' clusters is `quality`."""
+        target = min(max(quality, EXTREME), 1.0 - EXTREME)
+        low, high = -20.0, 20.0
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2.0
+            if float(self.weights @ sigmoid(middle + self.ease)) < target:
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2.0
+
+    def prior(self, standings: Sequence[Standing]) -> ClusterPrior:
+        """The table for these candidates."""
+        log_odds = np.empty((len(self.ease), len(standings)))
+        counts = np.zeros_like(log_odds)
+        for at, standing in enumerate(standings):
+            if standing.column is None:
+                log_odds[:, at] = standing.ability + self.ease
+            else:
+                log_odds[:, at] = self.cells[:, standing.column]
+                counts[:, at] = self.counts[:, standing.column]
+        return ClusterPrior(
+            log_odds=log_odds,
+            counts=counts,
+            overall=log_odds_of(self.weights.astype(np.float64) @ sigmoid(log_odds)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPrior:
+    """Log-odds of each candidate in each cluster, (clusters, candidates), and over all prompts."""
+
+    log_odds: Array
+    counts: Array
+    overall: Array
+
+
+def sigmoid(x: Array) -> Array:
+    return np.asarray(1.0 / (1.0 + np.exp(-x)))
+
+
+def log_odds_of(p: Array) -> Array:
+    bounded = np.clip(p, EXTREME, 1.0 - EXTREME)
+    return np.asarray(np.log(bounded / (1.0 - bounded)))

@@ -1,0 +1,81 @@
+"""Quality by neighbourhood: how prompts like this one differed from their clusters.
+
+A large-k kNN in two parts. First the prompt: were the neighbours harder or easier than their clusters for whichever
+models answered them? That holds for every candidate. Then each candidate: did it do better or worse on its labelled
+neighbours than that explains? The split is what makes a difference between two candidates rest on prompts both were
+measured against, not on which prompts each happened to be scored on. Both are one Newton step of a logistic model, so
+they are log-odds, shrunk to zero where little is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.routing.estimators.base import Array
+from app.routing.estimators.clusters import sigmoid
+
+MISSING = 255
+SCORE_STEPS = 254
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Log-odds to add to the prior: one for all candidates, and each one's own."""
+
+    common: float
+    own: Array
+
+
+@dataclass(frozen=True, slots=True)
+class KnnSettings:
+    """`temperature` of weights exp((similarity - 1) / temperature); kappas in units of those weights."""
+
+    count: int = 160
+    temperature: float = 0.2
+    kappa_common: float = 0.5
+    kappa_own: float = 0.3
+
+
+class LocalEvidence:
+    """Residuals of the candidates on every known prompt, ready to be averaged over any neighbourhood.
+
+    `surprise` is score minus expectation and `information` p(1-p), both 0 where a candidate has no score: (rows, candidates).
+    """
+
+    def __init__(
+        self,
+        scores: NDArray[np.uint8],
+        prior: Array,
+        difficulty: Array,
+        settings: KnnSettings,
+    ) -> None:
+        """`scores` quantised; `prior` log-odds by row; `difficulty` each row's own shift, positive for easy ones."""
+        known = scores != MISSING
+        expected = sigmoid(prior + difficulty[:, None])
+        observed = scores.astype(np.float64) / SCORE_STEPS
+        self.surprise = np.where(known, observed - expected, 0.0).astype(np.float32)
+        self.information = np.where(known, expected * (1.0 - expected), 0.0).astype(np.float32)
+        self.known = known.astype(np.float32)
+        self._difficulty = difficulty.astype(np.float32)
+        self._settings = settings
+
+    def weights(self, similarities: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(np.exp((similarities - 1.0) / self._settings.temperature))
+
+    def shift(self, rows: NDArray[np.int64], weights: NDArray[np.float32]) -> Shift:
+        common = float(weights @ self._difficulty[rows]) / (
+            float(weights.sum()) + self._settings.kappa_common
+        )
+        surprise = (weights @ self.surprise[rows]).astype(np.float64)
+        information = (weights @ self.information[rows]).astype(np.float64)
+        return Shift(common, surprise / (information + self._settings.kappa_own))
+
+    def support(self, rows: NDArray[np.int64], weights: NDArray[np.float32]) -> Array:
+        """Kish's effective number of labelled neighbours, (sum w)^2 / sum w^2, for each candidate."""
+        known = self.known[rows]
+        total = (weights @ known).astype(np.float64)
+        squares = ((weights * weights) @ known).astype(np.float64)
+        return np.divide(total * total, squares, out=np.zeros_like(total), where=squares > 0)

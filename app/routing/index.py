@@ -1,0 +1,89 @@
+"""Nearest known prompts, by FAISS, from a file that all workers map and share.
+
+The file depends only on the rows and the encoder: retraining anything else leaves its bytes alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import ArtifactError
+
+FLAT_UP_TO = 3_000
+"""Below this many rows an exact search is as fast as any other, and compressing saves nothing worth having."""
+
+_SEED = 1234
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """How to build an index. `lists` 0 compares a query with every row; `probes` is how many lists a search reads."""
+
+    lists: int
+    probes: int
+    factory: str
+
+    @staticmethod
+    def for_size(rows: int) -> IndexSettings:
+        """The measured choice (docs/decisions/index.md)."""
+        if rows <= FLAT_UP_TO:
+            return IndexSettings(lists=0, probes=0, factory="Flat")
+        lists = 2 ** round(np.log2(np.sqrt(rows)))
+        return IndexSettings(lists=lists, probes=max(8, lists // 6), factory=f"IVF{lists},SQ8")
+
+
+class VectorIndex:
+    """Inner-product search over unit vectors; rows are numbered as they were added."""
+
+    def __init__(self, index: Any, probes: int) -> None:
+        self._index = index
+        self._parameters = faiss.SearchParametersIVF(nprobe=probes) if probes else None
+        self.rows: int = index.ntotal
+        self.dimensions: int = index.d
+
+    @classmethod
+    def open(cls, path: Path, probes: int) -> VectorIndex:
+        """Maps the file read-only. Raises ArtifactError if it is missing, cut short or not an index."""
+        try:
+            index = faiss.read_index(
+                str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise ArtifactError(f"index {path}: cannot be read: {reason}") from error
+        return cls(index, probes)
+
+    def search(
+        self, vector: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Similarities, falling, and row numbers of the nearest rows; fewer than `count` where the index has fewer."""
+        similarities, rows = self._index.search(
+            vector.reshape(1, -1), min(count, self.rows), params=self._parameters
+        )
+        found = rows[0] >= 0
+        if found.all():
+            return similarities[0], rows[0]
+        return similarities[0][found], rows[0][found]
+
+
+def build_index(vectors: NDArray[np.float32], settings: IndexSettings) -> Any:
+    """A FAISS index of these rows. The same rows give the same bytes; the caller sees to one thread."""
+    index = faiss.index_factory(vectors.shape[1], settings.factory, faiss.METRIC_INNER_PRODUCT)
+    if settings.lists:
+        index.cp.seed = _SEED
+        index.cp.spherical = True
+        index.cp.max_points_per_centroid = len(vectors)
+    if not index.is_trained:
+        index.train(vectors)
+    index.add(vectors)
+    return index
+
+
+def write_index(index: Any, path: Path) -> None:
+    faiss.write_index(index, str(path))
