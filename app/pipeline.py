@@ -106,10 +106,14 @@ class Pipeline:
         return explain(decision, facts, evidence)
 
     async def _query(self, facts: Facts) -> Query:
-        vector = None
-        if self.embedder is not None and facts.instruction:
-            vector = await self.embedder.embed(facts.instruction)
-        return Query(facts.instruction, vector)
+        text = facts.instruction
+        if self.embedder is None or not text:
+            return Query(text, None)
+        vector = self.embedder.cached(text)
+        self.metrics.looked_up(hit=vector is not None)
+        if vector is None:
+            vector = await self.embedder.embed(text)
+        return Query(text, vector)
 
     # --- what goes back -----------------------------------------------------------------------
 

@@ -206,6 +206,10 @@ class Metrics:
         if novelty is not None:
             self._child(self.novel, record.route).observe(novelty)
 
+    def looked_up(self, *, hit: bool) -> None:
+        """Count one look-up of a prompt's vector."""
+        self._child(self.encoder_cache, "hit" if hit else "miss").inc()
+
     def encoded(self, seconds: float) -> None:
         """Count one run of the encoder."""
         self.encode.observe(seconds)

@@ -1,5 +1,6 @@
 """Counting a settled request, to the cent and without a label that grows."""
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from app.exchange.record import Attempt, Record
@@ -44,10 +45,11 @@ def test_money_and_tokens() -> None:
     metrics = Metrics(CollectorRegistry())
     settled(metrics)
     settled(metrics, cost=5_000_000)
-    assert value(metrics, "pointsman_cost_dollars_total", route="auto", model="small") == 0.0065
-    assert value(metrics, "pointsman_baseline_cost_dollars_total", route="auto") == 0.008
-    assert value(metrics, "pointsman_saved_dollars_total", route="auto") == 0.0025
-    assert value(metrics, "pointsman_overspent_dollars_total", route="auto") == 0.001
+    cost = value(metrics, "pointsman_cost_dollars_total", route="auto", model="small")
+    assert cost == pytest.approx(0.0065)
+    for name, dollars in (("baseline_cost", 0.008), ("saved", 0.0025), ("overspent", 0.001)):
+        counted = value(metrics, f"pointsman_{name}_dollars_total", route="auto")
+        assert counted == pytest.approx(dollars)
     kinds = {"input": 200, "output": 100, "cached": 80, "reasoning": 20, "cache_write": None}
     for kind, count in kinds.items():
         assert value(metrics, "pointsman_tokens_total", model="small", kind=kind) == count
