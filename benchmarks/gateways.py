@@ -151,14 +151,16 @@ def _routing_config(base_url: str, models: Sequence[str]) -> dict[str, object]:
         for name, (like, price) in _CANDIDATES.items()
     }
     config = _pinning_config(base_url, models)
-    route = {"candidates": list(_CANDIDATES), "baseline": "large", "router": _ROUTER.name}
+    route = {"candidates": list(_CANDIDATES), "baseline": "largest", "router": _ROUTER.name}
     return {**config, "models": {**config["models"], **candidates}, "routes": {ROUTE: route}}
 
 
 # Candidates by name: a model that the default router knows, and a price in USD per million.
 _CANDIDATES = {
-    "small": ("Mixtral-8x7B", 0.25),
-    "large": ("gpt-4-1106-preview", 10.0),
+    "small": ("Meta-Llama-3.1-8B-Instruct", 0.05),
+    "medium": ("gpt-4o-mini-2024-07-18", 0.15),
+    "large": ("Meta-Llama-3.1-70B-Instruct", 0.6),
+    "largest": ("gpt-4o-2024-08-06", 2.5),
 }
 
 
