@@ -245,11 +245,13 @@ def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstre
         total=times.total_seconds,
     )
     headers: dict[str, str] = {}
+    stream_usage = True
     if isinstance(written, schema.SimulatedUpstream):
         base_url = os.environ.get(SIMULATED_VARIABLE + name, "http://127.0.0.1:9/v1")
     else:
         base_url = written.base_url
+        stream_usage = written.stream_usage
         if written.api_key is not None:
             headers["Authorization"] = f"Bearer {written.api_key.get_secret_value()}"
         headers |= {key: value.get_secret_value() for key, value in written.headers.items()}
-    return HTTPUpstream(name, base_url, headers, timeouts, client)
+    return HTTPUpstream(name, base_url, headers, timeouts, client, stream_usage=stream_usage)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from app.accounting.cost import cost
+from app.accounting.cost import cost, missing_price
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.fallback import deliver
@@ -43,6 +43,8 @@ class Pipeline:
     upstreams: Mapping[str, Upstream]
     embedder: Embedder | None
     metrics: Metrics
+    _warned: set[str] = field(default_factory=set)
+    """Models whose missing price has been told of."""
 
     async def chat(self, request: Request) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
@@ -155,6 +157,10 @@ class Pipeline:
         if decision is not None and record.usage is not None:
             served = next(m for m in decision.plan if m.name == record.model)
             record.cost = cost(served.prices, record.usage)
+            if record.cost is None and served.name not in self._warned:
+                self._warned.add(served.name)
+                missing = missing_price(served.prices, record.usage)
+                log.warning("cost of model %s is unknown: set its `%s`", served.name, missing)
             if decision.baseline is not None:
                 record.baseline_cost = cost(decision.baseline.prices, record.usage)
         self.metrics.settle(record)

@@ -68,6 +68,7 @@ def command(
             server_header=False,
             date_header=False,
             timeout_keep_alive=int(server.keep_alive_seconds),
+            timeout_graceful_shutdown=30,
             backlog=4096,
         )
 

@@ -86,6 +86,11 @@ class OpenAIUpstream(Written):
     headers: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")], SecretStr] = Field(
         default_factory=dict, description="Sent with every request, e.g. Azure's api-key."
     )
+    stream_usage: bool = Field(
+        default=True,
+        description="Ask for the usage of streams (`stream_options.include_usage`). Turn it off for "
+        "a server that refuses the field; the cost of its streams is then unknown.",
+    )
     timeouts: Timeouts = Timeouts()
 
 
@@ -151,7 +156,7 @@ class QualityObjective(Written):
     kind: Literal["quality"] = "quality"
     keep: float = Field(default=0.95, gt=0, le=1)
     confidence: float = Field(
-        default=0.7,
+        default=0.6,
         ge=0.5,
         lt=1,
         description="How sure the prediction must be: the bar is held against this lower bound.",

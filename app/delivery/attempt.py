@@ -50,7 +50,7 @@ class Opened:
 
 async def attempt(request: Request, model: Model, upstream: Upstream) -> Whole | Opened:
     """Give the request to a model. Raises an UpstreamError."""
-    body = openai_chat.body_for(request, model.upstream_id)
+    body = openai_chat.body_for(request, model.upstream_id, ask_usage=upstream.stream_usage)
     answer = await upstream.post(_PATH, body, request.forward_headers)
     try:
         if answer.status != 200:

@@ -69,7 +69,7 @@ class Quality:
     """The cheapest option whose lower bound keeps `keep` of the best predicted quality."""
 
     keep: float = 0.95
-    confidence: float = 0.7
+    confidence: float = 0.6
 
     def choose(self, options: Sequence[Option]) -> Choice:
         best = max(options, key=lambda option: (option.quality, -option.price_rank))
@@ -92,7 +92,7 @@ class Tradeoff:
 
     answer_value: int
     """Nano-dollars."""
-    confidence: float = 0.7
+    confidence: float = 0.6
 
     def choose(self, options: Sequence[Option]) -> Choice:
         order = sorted(options, key=lambda option: (-self._value(option), option.price_rank))
@@ -117,7 +117,7 @@ class Threshold:
     threshold: float
     strong: str | None = None
     weak: str | None = None
-    confidence: float = 0.7
+    confidence: float = 0.6
 
     def choose(self, options: Sequence[Option]) -> Choice:
         strong, weak = self._pair(options)

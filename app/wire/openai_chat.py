@@ -155,10 +155,10 @@ def _check_parts(parts: list[Any], place: str) -> int:
     return images
 
 
-def body_for(request: Request, upstream_id: str) -> bytes:
+def body_for(request: Request, upstream_id: str, *, ask_usage: bool = True) -> bytes:
     """The client's body for one attempt: the model's id at that upstream, and usage asked for."""
     body = set_string(request.body, "model", request.model, upstream_id)
-    if request.stream and not request.include_usage:
+    if request.stream and ask_usage and not request.include_usage:
         options = {**(request.payload.get("stream_options") or {}), "include_usage": True}
         body = set_value(body, "stream_options", orjson.dumps(options))
     return body

@@ -40,6 +40,8 @@ class Upstream(Protocol):
     """One provider endpoint."""
 
     name: str
+    stream_usage: bool
+    """It may be asked for the usage of a stream."""
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a JSON body and wait for the head of the answer.

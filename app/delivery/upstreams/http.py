@@ -49,8 +49,11 @@ class HTTPUpstream:
         headers: Mapping[str, str],
         timeouts: Timeouts,
         client: HTTPClient,
+        *,
+        stream_usage: bool = True,
     ) -> None:
         self.name = name
+        self.stream_usage = stream_usage
         self._base_url = base_url.rstrip("/")
         self._headers = {
             "Content-Type": "application/json",

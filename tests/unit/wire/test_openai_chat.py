@@ -183,3 +183,8 @@ def test_comments_come_before_the_first_chunk() -> None:
     reader = StreamReader("m", hide_usage=True)
     assert not reader.open(b": waiting\n\n")
     assert reader.open(b": waiting\n\n" + chunk())
+
+
+def test_usage_is_not_asked_of_who_refuses_the_field() -> None:
+    request = parse({"model": "a", "messages": MESSAGES, "stream": True})
+    assert openai_chat.body_for(request, "a", ask_usage=False) == request.body
