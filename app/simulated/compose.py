@@ -78,7 +78,11 @@ def _check_whole(payload: dict[str, Any], name: str, low: int, high: int = 1 << 
 def _digest(payload: dict[str, Any]) -> int:
     """A number that stands for everything that should change the answer, and nothing else."""
     parts = [payload.get(key) for key in ("model", "messages", "tools", "seed")]
-    return int.from_bytes(blake2b(orjson.dumps(parts), digest_size=8).digest())
+    try:
+        written = orjson.dumps(parts)
+    except orjson.JSONEncodeError as error:
+        raise RequestRefused(f"Your request is nested too deeply: {error}.") from error
+    return int.from_bytes(blake2b(written, digest_size=8).digest())
 
 
 def _choice(
@@ -93,7 +97,7 @@ def _choice(
     try:
         calls = calls_for(payload, behaviour, question, f"{digest + index:016x}")
         text = "" if calls else _text(payload, behaviour, character, digest + index, question)
-    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise RequestRefused(f"Invalid schema: {error}", code="invalid_schema") from error
     whole = Choice(index, tokens_of(text), calls, "tool_calls" if calls else "stop")
     if budget is None or whole.token_count <= budget:

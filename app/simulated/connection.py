@@ -53,10 +53,10 @@ class Connection:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, piece: bytes, more: bool = True) -> None:
-        """Send a piece of the body. Raises Gone."""
-        if self._watch is not None and self._watch.done():
-            self._leave()
+        """Send a piece of the body; returns when the client has room for more. Raises Gone."""
         await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+        if more and self._transport.is_closing():
+            self._leave()
         self._exchange.bytes_sent += len(piece)
 
     async def wait(self, seconds: float | None) -> None:

@@ -167,6 +167,14 @@ async def test_a_body_that_is_no_object_is_refused(upstream: Control, body: byte
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("depth", [200, 300, 900, 2000])
+def test_deep_nesting_is_no_failure(upstream: Control, depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    body = f'{{"model":"m","messages":[{{"role":"user","content":"x","y":{nested}}}]}}'
+    answer = httpx2.post(f"{upstream.base_url}/chat/completions", content=body)
+    assert answer.status_code in (200, 400)
+
+
 def test_a_wrong_script_is_refused(upstream: Control) -> None:
     with pytest.raises(ValueError, match="Did you mean 'status'"):
         upstream.script(statu=500)
