@@ -8,11 +8,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from app.config.load import load
+from app.config.load import Loaded, load
 from app.config.schema import Config, SimulatedUpstream
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
@@ -37,7 +41,7 @@ def command(
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
 
-    from app.assembly import CONFIG_VARIABLE, application
+    from app.assembly import CONFIG_VARIABLE
     from app.telemetry.logs import configure
 
     loaded = load(file)
@@ -50,8 +54,7 @@ def command(
     with ExitStack() as stack:
         stack.enter_context(_shared_metrics(workers))
         stack.enter_context(_simulated(loaded.config))
-        # One worker is built here, so that a config error is a message and not a dead child.
-        app = application(loaded) if workers == 1 else "app.assembly:application_from_environment"
+        app = _application(loaded, workers)
         click.echo(f"Pointsman on http://{host}:{port} (config {file})", err=True)
         uvicorn.run(
             app,
@@ -71,6 +74,19 @@ def command(
             timeout_graceful_shutdown=30,
             backlog=4096,
         )
+
+
+def _application(loaded: Loaded, workers: int) -> FastAPI | str:
+    """The application, or what each worker builds its own by.
+
+    Compiled here either way: a config error is a message now, not a child that dies for ever.
+    """
+    from app.assembly import application, compile_config
+
+    if workers == 1:
+        return application(loaded)
+    compile_config(loaded)
+    return "app.assembly:application_from_environment"
 
 
 @contextmanager
