@@ -150,3 +150,37 @@ async def test_slow_clients_do_not_slow_the_others(gateway: Serve) -> None:
         started = time.monotonic()
         assert (await asyncio.to_thread(one.chat)).status_code == 200
         assert time.monotonic() - started < 2
+
+
+async def test_pipelined_requests_are_answered_in_order(standard: Gateway) -> None:
+    requests = b"".join(
+        CHAT + b"content-length: %d\r\n\r\n%s" % (len(body), body)
+        for body in (SOUND, SOUND.replace(b"auto", b"nothing"), SOUND)
+    )
+    statuses = []
+    async with connected(standard) as (reader, writer):
+        writer.write(requests)
+        for _ in range(3):
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            statuses.append(int(head.split()[1]))
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            await reader.readexactly(length)
+    assert statuses == [200, 404, 200]
+
+
+async def test_a_body_is_asked_for_when_the_client_waits_to_be_asked(standard: Gateway) -> None:
+    async with connected(standard) as (reader, writer):
+        writer.write(CHAT + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(SOUND))
+        go = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert go.startswith(b"HTTP/1.1 100")
+        writer.write(SOUND)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert head.startswith(b"HTTP/1.1 200")
+
+
+async def test_an_old_client_is_answered_and_left(standard: Gateway) -> None:
+    async with connected(standard) as (reader, writer):
+        head = b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % len(SOUND)
+        writer.write(head + SOUND)
+        answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 200")

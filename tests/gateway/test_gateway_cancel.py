@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import openai
+import psutil
 import pytest
 from openai import AsyncOpenAI
 
@@ -105,3 +106,38 @@ def bytes_at_a_standstill(simulated: Control) -> int:
     while last != (last := int(simulated.log()[-1]["bytes_sent"])):
         time.sleep(0.3)
     return last
+
+
+async def test_a_hundred_hang_ups_leave_nothing_behind(
+    client: AsyncOpenAI, standard: Gateway, simulated: Control
+) -> None:
+    process = psutil.Process(standard.process.pid)
+    await client.chat.completions.create(model="auto", messages=USER)
+    before = process.num_fds()
+    simulate = {"x_simulate": {"chunks": 2000, "chunk_delay_seconds": 0.05}}
+
+    async def ask_and_leave() -> None:
+        stream = await client.chat.completions.create(
+            model="auto", messages=USER, stream=True, extra_body=simulate
+        )
+        await anext(aiter(stream))
+        await stream.close()
+
+    await asyncio.gather(*(ask_and_leave() for _ in range(100)))
+    eventually(lambda: sum(one["disconnected"] for one in simulated.log(200)) == 100)
+    eventually(lambda: standard.metric("pointsman_requests_in_flight") == 0)
+    eventually(lambda: process.num_fds() <= before + 2)
+
+
+async def test_many_at_once_are_not_mixed_up(client: AsyncOpenAI) -> None:
+    async def ask(number: int) -> tuple[str, str]:
+        text = f"answer {number} " * 20
+        simulate = {"x_simulate": {"text": text, "chunk_delay_seconds": 0.001}}
+        stream = await client.chat.completions.create(
+            model="auto", messages=USER, stream=True, extra_body=simulate
+        )
+        parts = [chunk.choices[0].delta.content or "" async for chunk in stream]
+        return text, "".join(parts)
+
+    answers = await asyncio.gather(*(ask(number) for number in range(100)))
+    assert all(said == wanted for wanted, said in answers)

@@ -105,19 +105,6 @@ def test_no_prompt_key_or_user_in_the_metrics(standard: Gateway) -> None:
     assert not any(word in text for word in ("4711", "0815", "4712", "secret"))
 
 
-@pytest.mark.slow
-def test_metrics_add_up_over_two_workers(gateway: Serve) -> None:
-    text = """
-upstreams: {{sim: {{kind: openai, base_url: "{upstream}"}}}}
-models: {{one: {{upstream: sim, prices: {{input: 1, output: 1}}}}}}
-routes: {{auto: {{candidates: [one], router: null}}}}
-"""
-    one = gateway(text, "--workers", "2")
-    costs = [float(one.chat().headers["x-pointsman-cost-usd"]) for _ in range(40)]
-    assert one.metric("pointsman_requests_total", code="200") == 40
-    assert one.metric("pointsman_cost_dollars_total") == pytest.approx(sum(costs))
-
-
 def test_unknown_prices_are_null_and_counted(gateway: Serve) -> None:
     text = """
 upstreams: {{sim: {{kind: openai, base_url: "{upstream}"}}}}
