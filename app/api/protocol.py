@@ -44,15 +44,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             self._discard(data)
             return
-        if self._head_pending:
-            self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_pending and not self._refused and self.parser is not None:
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse_head()
-                self.send_400_response("")
-            elif self._head_timer is None and self._head_bytes:
-                self._start_head_timer()
+        if not self._head_pending or self._refused or self.parser is None:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+            self.send_400_response("")
+        elif self._head_timer is None:
+            self._start_head_timer()
 
     def on_message_begin(self) -> None:
         self._head_pending = True

@@ -17,6 +17,9 @@ from app.exchange.usage import Usage
 from app.wire import sse
 from app.wire.splice import set_string, set_value
 
+_MAX_DEPTH = 250
+"""orjson writes up to 254 levels."""
+
 _NUMBER = (int, float)
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "audio": (dict, "an object"),
@@ -72,6 +75,7 @@ def parse(
         raise InvalidJSON(f"The body is not valid JSON: {error}.") from None
     if not isinstance(payload, dict):
         raise InvalidJSON("The body must be a JSON object.")
+    _check_depth(body, payload)
     model = payload.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidField("`model` must be a non-empty string, such as `auto`.", param="model")
@@ -89,6 +93,19 @@ def parse(
         include_usage=options.get("include_usage") is True,
         forward_headers=forward_headers or {},
     )
+
+
+def _check_depth(body: bytes, payload: dict[str, Any]) -> None:
+    """Parts of the body are written again on the way; what can be read may be too deep for that.
+
+    Brackets are counted first: only a body that has many can be deep.
+    """
+    if body.count(b"{") + body.count(b"[") <= _MAX_DEPTH:
+        return
+    try:
+        orjson.dumps(payload)
+    except orjson.JSONEncodeError:
+        raise InvalidJSON(f"The body is nested more than {_MAX_DEPTH} levels deep.") from None
 
 
 def _check_types(payload: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ import orjson
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
 _SPACE = b" \t\r\n"
+_ESCAPED_LETTER = b"\\u006"
+"""Nobody escapes a letter from d to o unless to hide a key such as `model` from a search."""
 
 
 def set_string(body: bytes, key: str, old: str, new: str) -> bytes:
@@ -23,7 +25,7 @@ def set_string(body: bytes, key: str, old: str, new: str) -> bytes:
     """
     if old == new:
         return body
-    found = _only_occurrence(body, key, old)
+    found = None if _ESCAPED_LETTER in body else _only_occurrence(body, key, old)
     value = orjson.dumps(new)
     if found is not None:
         return body[: found[0]] + value + body[found[1] :]

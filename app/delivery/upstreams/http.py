@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakSet
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from app.delivery.upstreams.base import Timeouts
@@ -16,7 +20,31 @@ from app.errors import ConnectFailed, MalformedReply, UpstreamCut, UpstreamError
 
 MAX_REPLY_BYTES = 256 * 1024 * 1024
 _READ_BUFFER_BYTES = 256 * 1024
-_STALE_SECONDS = 0.25
+
+_reused: ContextVar[bool] = ContextVar("reused", default=False)
+"""Whether the connection that this task got last had served before."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Notes whether a connection is new: aiohttp's errors do not say."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: WeakSet[asyncio.Protocol] = WeakSet()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> Connection:
+        _reused.set(False)
+        connection = await super().connect(req, traces, timeout)
+        protocol = connection.protocol
+        if protocol is not None:
+            _reused.set(protocol in self._used)
+            self._used.add(protocol)
+        return connection
 
 
 class HTTPClient:
@@ -26,7 +54,7 @@ class HTTPClient:
 
     async def __aenter__(self) -> HTTPClient:
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=60),
+            connector=_Connector(limit=0, ttl_dns_cache=60, keepalive_timeout=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             # Deadlines are kept per upstream, by HTTPUpstream.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
@@ -75,10 +103,10 @@ class HTTPUpstream:
             async with asyncio.timeout(self._timeouts.first_byte):
                 try:
                     response = await self._send(path, body, headers)
-                except aiohttp.ServerDisconnectedError:
-                    # A pooled connection that the server had closed already fails at once and has
-                    # delivered nothing; only then is sending again safe.
-                    if loop.time() - started > _STALE_SECONDS:
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    # A pooled connection that the server had closed in the meantime has delivered
+                    # nothing; only then is sending again safe.
+                    if not _reused.get():
                         raise
                     response = await self._send(path, body, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
