@@ -1,4 +1,6 @@
-"""`pointsman train`: outcome files in, a router directory out, with its figures on prompts it was not trained on."""
+"""`pointsman train`: outcome files in, a router directory out, with its figures on prompts it was
+not trained on.
+"""
 
 from __future__ import annotations
 
@@ -107,9 +109,7 @@ def _run(
     cache = EmbeddingCache(cache_directory or default_cache(), encoder.fingerprint)
     with _progress(console) as progress:
         task = progress.add_task("Encoding prompts", total=len(train_rows) + len(apart_test))
-        vectors = embed_all(
-            encoder, train_rows.prompts, cache, lambda n: progress.advance(task, n)
-        )
+        vectors = embed_all(encoder, train_rows.prompts, cache, lambda n: progress.advance(task, n))
         test_vectors = embed_all(
             encoder, apart_test.prompts, cache, lambda n: progress.advance(task, n)
         )

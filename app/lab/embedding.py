@@ -1,4 +1,5 @@
-"""Vectors of many prompts, remembered between runs, because encoding is nearly all of the time training takes.
+"""Vectors of many prompts, remembered between runs, because encoding is nearly all of the time
+training takes.
 
 The cache is outside the project, a file an encoder: vectors by text hash, no text.
 """
@@ -33,7 +34,9 @@ class EmbeddingCache:
         if self._path.is_file():
             with np.load(self._path, allow_pickle=False) as stored:
                 keys = stored["keys"]
-                self._vectors = {key.tobytes(): v for key, v in zip(keys, stored["vectors"], strict=True)}
+                self._vectors = {
+                    key.tobytes(): v for key, v in zip(keys, stored["vectors"], strict=True)
+                }
 
     def __contains__(self, text: str) -> bool:
         return _key(text) in self._vectors
@@ -62,7 +65,9 @@ def embed_all(
     cache: EmbeddingCache | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Vectors of all texts, encoding only those the cache lacks; `advance` is told how many more are done."""
+    """Vectors of all texts, encoding only those the cache lacks; `advance` is told how many more
+    are done.
+    """
     known = cache if cache is not None else _Memory()
     missing = [text for text in dict.fromkeys(texts) if text not in known]
     _advance(advance, len(texts) - len(missing))

@@ -1,7 +1,7 @@
 """Makes the encoder that serving uses: a sentence-transformers model as one int8 ONNX file.
 
-Pooling and normalising are inside the graph, so that serving needs no code of the model's own. The same source and
-library versions give the same bytes.
+Pooling and normalising are inside the graph, so that serving needs no code of the model's own. The
+same source and library versions give the same bytes.
 """
 
 from __future__ import annotations
@@ -109,9 +109,12 @@ def _parts(model: Any) -> tuple[Any, bool]:
     mode = getattr(modules[1], "pooling_mode", None) if len(modules) > 1 else None
     if mode not in ("mean", "cls"):
         raise ArtifactError(
-            f"only a transformer with mean or cls pooling can be exported; this one has {mode or 'none'}"
+            "only a transformer with mean or cls pooling can be exported; "
+            f"this one has {mode or 'none'}"
         )
-    extra = [type(module).__name__ for module in modules[2:] if type(module).__name__ != "Normalize"]
+    extra = [
+        type(module).__name__ for module in modules[2:] if type(module).__name__ != "Normalize"
+    ]
     if extra:
         raise ArtifactError(f"layers after pooling cannot be exported: {', '.join(extra)}")
     transformer = modules[0].auto_model
@@ -125,10 +128,12 @@ def _quantise(source: Path, target: Path) -> None:
     quantize_dynamic(
         source,
         target,
-        # One scale a channel: with one a tensor, the mean cosine with the original falls from .99 to .95.
+        # One scale a channel: with one a tensor, the mean cosine with the original falls from .99
+        # to .95.
         per_channel=True,
         weight_type=QuantType.QInt8,
-        # Seven bits: without VNNI, eight overflow the 16-bit sums of AVX2 and vectors differ between machines.
+        # Seven bits: without VNNI, eight overflow the 16-bit sums of AVX2 and vectors differ
+        # between machines.
         reduce_range=True,
         extra_options={"MatMulConstBOnly": True},
     )
@@ -140,7 +145,10 @@ def _manifest(source: str, model: Any, staged: Path, settings: ExportSettings) -
         "format": FORMAT,
         "version": VERSION,
         "fingerprint": fingerprint(
-            contents[MODEL_FILE], contents[TOKENIZER_FILE], settings.max_tokens, settings.tail_tokens
+            contents[MODEL_FILE],
+            contents[TOKENIZER_FILE],
+            settings.max_tokens,
+            settings.tail_tokens,
         ),
         "dimensions": int(model.get_embedding_dimension()),
         "max_tokens": settings.max_tokens,

@@ -1,4 +1,6 @@
-"""Scores a trained router on rows it has not seen, pair by pair, beside what knowing only the task would give."""
+"""Scores a trained router on rows it has not seen, pair by pair, beside what knowing only the task
+would give.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ DEFAULT_PAIRS = (
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """Figures for one pair. `apgr_task_mean` is the baseline that knows each prompt's task label."""
+    """Figures for one pair. `apgr_task_mean` knows each prompt's task label and nothing else."""
 
     source: str
     strong: str
@@ -70,7 +72,9 @@ def evaluate_pairs(
     pairs: Iterable[Pair] = DEFAULT_PAIRS,
     seed: int = 0,
 ) -> list[PairResult]:
-    """One result a pair with enough rows. Rows are not merged, so each source is scored by its own outcomes."""
+    """One result a pair with enough rows. Rows are not merged, so each source is scored by its own
+    outcomes.
+    """
     results = []
     for pair in pairs:
         if pair.strong not in test_rows.columns or pair.weak not in test_rows.columns:

@@ -1,6 +1,8 @@
-"""Fits what the default estimator reads: clusters, the item-response table, each prompt's difficulty, heads, lengths.
+"""Fits what the default estimator reads: clusters, the item-response table, each prompt's
+difficulty, heads, lengths.
 
-Everything is a closed form or a fixed number of Newton steps on one thread, so that the same rows give the same bytes.
+Everything is a closed form or a fixed number of Newton steps on one thread, so that the same rows
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ _DIFFICULTY_STEPS = 4
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """What the fit does not learn from the data. Chosen by cross-validation (docs/decisions/first-router.md)."""
+    """What the fit does not learn from the data. Chosen by cross-validation
+    (docs/decisions/first-router.md).
+    """
 
     clusters: int = 64
     cell_kappa: float = 8.0
@@ -49,11 +53,15 @@ class FittedTable:
 
 def quantise_scores(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
     """One byte a score; 255 where there is none."""
-    return np.where(np.isnan(scores), MISSING, np.round(np.nan_to_num(scores) * SCORE_STEPS)).astype(np.uint8)
+    return np.where(
+        np.isnan(scores), MISSING, np.round(np.nan_to_num(scores) * SCORE_STEPS)
+    ).astype(np.uint8)
 
 
-def fit_table(vectors: Vectors, scores: NDArray[np.float32], settings: FitSettings, seed: int) -> FittedTable:
-    """Clusters the prompts, fits the table over them, and each prompt's departure from its cluster."""
+def fit_table(
+    vectors: Vectors, scores: NDArray[np.float32], settings: FitSettings, seed: int
+) -> FittedTable:
+    """Clusters the prompts, fits the table over them, and each prompt's departure from its own."""
     centroids = cluster(vectors, min(settings.clusters, max(1, len(vectors) // 8)), seed)
     row_clusters = np.argmax(vectors @ centroids.T, axis=1)
     known = ~np.isnan(scores)
@@ -67,7 +75,6 @@ def fit_table(vectors: Vectors, scores: NDArray[np.float32], settings: FitSettin
     cells = log_odds_of((sums + settings.cell_kappa * expected) / (counts + settings.cell_kappa))
     weights = np.bincount(row_clusters, minlength=len(centroids)) / len(vectors)
     table = ClusterTable(
-        centroids=centroids,
         cells=cells.astype(np.float32),
         counts=counts.astype(np.float32),
         ability=ability.astype(np.float32),
@@ -96,22 +103,29 @@ def cluster(vectors: Vectors, count: int, seed: int) -> Vectors:
 def fit_heads(
     vectors: Vectors, scores: NDArray[np.float32], fitted: FittedTable, settings: FitSettings
 ) -> NDArray[np.float16]:
-    """Ridge heads, (dimensions + 1, 1 + models), in log-odds: the common shift, then each model's own."""
+    """Ridge heads, (dimensions + 1, 1 + models), in log-odds: the common shift, then each model's
+    own.
+    """
     known = ~np.isnan(scores)
     expected = sigmoid(fitted.prior() + fitted.difficulty[:, None])
     information = np.where(known, expected * (1.0 - expected), 0.0)
     surprise = np.where(known, scores - expected, 0.0)
     inputs = np.hstack([vectors, np.ones((len(vectors), 1), dtype=np.float32)]).astype(np.float64)
 
-    # A difficulty is shrunk by how little its row says; undo that, and let the row's weight say it instead.
+    # A difficulty is shrunk by how little its row says; undo that, and let the row's weight say it
+    # instead.
     total = information.sum(axis=1)
     raw = fitted.difficulty * (total + settings.difficulty_precision) / np.maximum(total, 0.1)
-    common = _ridge(inputs, np.clip(raw, -4.0, 4.0)[:, None], np.minimum(total, 3.0), settings.ridge_common)
+    common = _ridge(
+        inputs, np.clip(raw, -4.0, 4.0)[:, None], np.minimum(total, 3.0), settings.ridge_common
+    )
 
     own = np.zeros((inputs.shape[1], scores.shape[1]))
     for columns in _columns_by_rows(known):
         rows = np.flatnonzero(known[:, columns[0]])
-        heads = _ridge(inputs[rows], surprise[np.ix_(rows, columns)], np.ones(len(rows)), settings.ridge_own)
+        heads = _ridge(
+            inputs[rows], surprise[np.ix_(rows, columns)], np.ones(len(rows)), settings.ridge_own
+        )
         mean_information = information[np.ix_(rows, columns)].mean(axis=0)
         own[:, columns] = heads / np.maximum(mean_information, 0.03)
     return np.hstack([common, own]).astype(np.float16)
@@ -119,15 +133,21 @@ def fit_heads(
 
 @dataclass(frozen=True, slots=True)
 class FittedLengths:
-    """Wordiness by model, length by cluster, and the mean length over all; nan where nothing is known."""
+    """Wordiness by model, length by cluster, and the mean length over all; nan where nothing is
+    known.
+    """
 
     wordiness: NDArray[np.float32]
     cluster_length: NDArray[np.float32]
     overall: float
 
 
-def fit_lengths(output_tokens: NDArray[np.float32], row_clusters: NDArray[np.uint16], clusters: int) -> FittedLengths:
-    """Tokens as wordiness of the model x length of the cluster: the Poisson fit, by alternating proportions."""
+def fit_lengths(
+    output_tokens: NDArray[np.float32], row_clusters: NDArray[np.uint16], clusters: int
+) -> FittedLengths:
+    """Tokens as wordiness of the model x length of the cluster: the Poisson fit, by alternating
+    proportions.
+    """
     known = ~np.isnan(output_tokens)
     shape = (clusters, output_tokens.shape[1])
     counts, sums = np.zeros(shape), np.zeros(shape)
@@ -140,7 +160,9 @@ def fit_lengths(output_tokens: NDArray[np.float32], row_clusters: NDArray[np.uin
     wordiness, length = np.ones(shape[1]), np.full(clusters, overall)
     # One pseudo-observation of the overall mean keeps clusters and models without lengths finite.
     for _ in range(_NEWTON_STEPS):
-        wordiness = (sums.sum(axis=0) + overall) / ((counts * length[:, None]).sum(axis=0) + overall)
+        wordiness = (sums.sum(axis=0) + overall) / (
+            (counts * length[:, None]).sum(axis=0) + overall
+        )
         length = (sums.sum(axis=1) + overall) / ((counts * wordiness).sum(axis=1) + 1.0)
     weights = np.bincount(row_clusters, minlength=clusters) / len(row_clusters)
     wordiness[counts.sum(axis=0) == 0] = np.nan
@@ -150,12 +172,16 @@ def fit_lengths(output_tokens: NDArray[np.float32], row_clusters: NDArray[np.uin
 
 
 def _item_response(counts: Array, sums: Array, settings: FitSettings) -> tuple[Array, Array]:
-    """Ability of each model and ease of each cluster in sigmoid(ability + ease), by alternating Newton steps."""
+    """Ability of each model and ease of each cluster in sigmoid(ability + ease), by alternating
+    Newton steps.
+    """
     ability, ease = np.zeros(counts.shape[1]), np.zeros(counts.shape[0])
     for _ in range(_NEWTON_STEPS):
         expected = sigmoid(ability[None, :] + ease[:, None])
         slope = (counts * expected * (1.0 - expected)).sum(axis=0) + settings.ability_precision
-        ability += ((sums - counts * expected).sum(axis=0) - settings.ability_precision * ability) / slope
+        ability += (
+            (sums - counts * expected).sum(axis=0) - settings.ability_precision * ability
+        ) / slope
         expected = sigmoid(ability[None, :] + ease[:, None])
         slope = (counts * expected * (1.0 - expected)).sum(axis=1) + settings.ease_precision
         ease += ((sums - counts * expected).sum(axis=1) - settings.ease_precision * ease) / slope
@@ -165,7 +191,9 @@ def _item_response(counts: Array, sums: Array, settings: FitSettings) -> tuple[A
 def _difficulty(
     prior: Array, filled: Array, known: NDArray[np.bool_], settings: FitSettings
 ) -> NDArray[np.float32]:
-    """Each row's shift common to all models that answered it, shrunk to zero: positive is easier than its cluster."""
+    """Each row's shift common to all models that answered it, shrunk to zero: positive is easier
+    than its cluster.
+    """
     shift = np.zeros(len(prior))
     for _ in range(_DIFFICULTY_STEPS):
         expected = sigmoid(prior + shift[:, None])

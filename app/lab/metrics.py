@@ -1,7 +1,8 @@
 """How well a ranking of prompts by predicted gain spends calls to the strong model.
 
-Two forms: exact (every prefix of the ranking, ties in expectation over their random orders) and RouteLLM's (thresholds
-at quantiles, straight lines between), because published figures have the second.
+Two forms: exact (every prefix of the ranking, ties in expectation over their random orders) and
+RouteLLM's (thresholds at quantiles, straight lines between), because published figures have the
+second.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Mean quality against the share of calls that go to the strong model; both run from all-weak to all-strong."""
+    """Mean quality against the share of calls that go to the strong model; both run from all-weak
+    to all-strong.
+    """
 
     share: Array
     quality: Array
@@ -31,14 +34,18 @@ class Curve:
         return float(self.quality[-1])
 
     def recovered(self) -> Array:
-        """Performance gap recovered (PGR) at each point. Undefined, nan, where both models are equally good."""
+        """Performance gap recovered (PGR) at each point. Undefined, nan, where both models are
+        equally good.
+        """
         gap = self.strong - self.weak
         if gap == 0.0:
             return np.full_like(self.quality, np.nan)
         return (self.quality - self.weak) / gap
 
     def apgr(self) -> float:
-        """Area under PGR over the strong share: .5 is random, above 1 beats the strong model alone on average."""
+        """Area under PGR over the strong share: .5 is random, above 1 beats the strong model alone
+        on average.
+        """
         return float(np.trapezoid(self.recovered(), self.share))
 
     def cpt(self, level: float) -> float:
@@ -56,7 +63,9 @@ class Curve:
 
 
 def exact_curve(gain: Array, weak: Array, strong: Array) -> Curve:
-    """Every prefix of the prompts by falling predicted gain. Ties count at the mean of their true gains."""
+    """Every prefix of the prompts by falling predicted gain. Ties count at the mean of their true
+    gains.
+    """
     order = np.argsort(-gain, kind="stable")
     true_gain = (strong - weak)[order]
     _, start, size = np.unique(-gain[order], return_index=True, return_counts=True)
@@ -67,7 +76,9 @@ def exact_curve(gain: Array, weak: Array, strong: Array) -> Curve:
 
 
 def routellm_curve(gain: Array, weak: Array, strong: Array, points: int = 10) -> Curve:
-    """RouteLLM's harness: thresholds at `points` quantiles of the score, plus all-weak and all-strong."""
+    """RouteLLM's harness: thresholds at `points` quantiles of the score, plus all-weak and
+    all-strong.
+    """
     thresholds = np.unique(np.quantile(gain, np.linspace(0.0, 1.0, points + 1)))
     share, quality = [0.0], [float(weak.mean())]
     for threshold in thresholds[::-1]:
@@ -77,10 +88,10 @@ def routellm_curve(gain: Array, weak: Array, strong: Array, points: int = 10) ->
     return Curve(np.array(share), np.array(quality))
 
 
-def task_mean_gain(
-    train_tasks: Sequence[str], train_gain: Array, tasks: Sequence[str]
-) -> Array:
-    """What knowing only the task's name would predict: its mean gain in training, or the overall mean."""
+def task_mean_gain(train_tasks: Sequence[str], train_gain: Array, tasks: Sequence[str]) -> Array:
+    """What knowing only the task's name would predict: its mean gain in training, or the overall
+    mean.
+    """
     overall = float(np.nanmean(train_gain))
     sums: dict[str, list[float]] = {}
     for task, gain in zip(train_tasks, train_gain, strict=True):

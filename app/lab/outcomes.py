@@ -1,8 +1,10 @@
-"""Reads routing outcomes: what each of several models scored on a prompt, and how long its answer was.
+"""Reads routing outcomes: what each of several models scored on a prompt, and how long its answer
+was.
 
-Many files become one table. Rows are checked one by one, so that a mistake is reported with file, row and field; rows
-with the same prompt are merged, so that a prompt scored in two places counts once; and splits go by the question, over
-all files together, so that nothing tested on was trained on.
+Many files become one table. Rows are checked one by one, so that a mistake is reported with file,
+row and field; rows with the same prompt are merged, so that a prompt scored in two places counts
+once; and splits go by the question, over all files together, so that nothing tested on was trained
+on.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from app.routing.model_names import canonical_name
 
 SPLIT_SALT = b"pointsman-split-1"
 SHORTEST_ANSWER_TOKENS = 2
-"""An answer of one token is a harness reading a letter; it says nothing about how long a served answer will be."""
+"""An answer of one token is a harness reading a letter; it says nothing about how long a served
+answer will be.
+"""
 
 _OPTION_LINE = re.compile(r"^\s*\(?[a-j][.)]\s", re.IGNORECASE)
 _SPACE = re.compile(r"\s+")
@@ -109,14 +113,16 @@ def build_table(
 ) -> OutcomeTable:
     """Rows as a table, in an order that does not depend on that of the files.
 
-    `merge` joins rows with the same prompt and averages a model's scores over them. `models` keeps only these;
-    a name no row has is a DataError, and rows left without outcomes are dropped.
+    `merge` joins rows with the same prompt and averages a model's scores over them. `models` keeps
+    only these; a name no row has is a DataError, and rows left without outcomes are dropped.
     """
     groups: dict[str, list[OutcomeRow]] = {}
     for row in rows:
         key = normalise(row.prompt) if merge else row.id
         groups.setdefault(key, []).append(row)
-    merged = sorted((_merge(group) for group in groups.values()), key=lambda row: _order(row.prompt, row.id))
+    merged = sorted(
+        (_merge(group) for group in groups.values()), key=lambda row: _order(row.prompt, row.id)
+    )
     known = sorted({name for row in merged for name in row.outcomes})
     wanted = known if models is None else _choose(models, known)
     merged = [row for row in merged if any(name in row.outcomes for name in wanted)]
@@ -131,7 +137,9 @@ def normalise(prompt: str) -> str:
 
 
 def question(prompt: str) -> str:
-    """The question alone, without its multiple-choice options, which differ between versions of one benchmark."""
+    """The question alone, without its multiple-choice options, which differ between versions of one
+    benchmark.
+    """
     lines = [
         line
         for line in prompt.splitlines()
@@ -142,7 +150,9 @@ def question(prompt: str) -> str:
 
 def split_position(prompt: str) -> float:
     """Where a prompt falls in [0, 1): equal for equal questions, whatever file they are in."""
-    digest = blake2b(question(prompt).encode("utf-8", "surrogatepass"), digest_size=8, key=SPLIT_SALT)
+    digest = blake2b(
+        question(prompt).encode("utf-8", "surrogatepass"), digest_size=8, key=SPLIT_SALT
+    )
     return int.from_bytes(digest.digest(), "big") / 2**64
 
 
@@ -156,7 +166,9 @@ def split(table: OutcomeTable, test_share: float) -> tuple[OutcomeTable, Outcome
 
 
 def _order(prompt: str, row_id: str) -> tuple[bytes, str]:
-    return blake2b(normalise(prompt).encode("utf-8", "surrogatepass"), digest_size=16).digest(), row_id
+    return blake2b(
+        normalise(prompt).encode("utf-8", "surrogatepass"), digest_size=16
+    ).digest(), row_id
 
 
 def _read_file(path: Path) -> Iterator[tuple[int, OutcomeRow]]:
@@ -207,7 +219,9 @@ def _outcomes(raw: Mapping[str, Any], place: str) -> dict[str, Outcome]:
             raise DataError(f"{where}: expected an object")
         score = _number(fields, "score", where)
         if not 0.0 <= score <= 1.0:
-            raise DataError(f"{where}.score: expected a number from 0 to 1, found {fields.get('score')!r}")
+            raise DataError(
+                f"{where}.score: expected a number from 0 to 1, found {fields.get('score')!r}"
+            )
         outcome = Outcome(
             score=score,
             output_tokens=_number(fields, "output_tokens", where, optional=True),

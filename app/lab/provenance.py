@@ -1,4 +1,6 @@
-"""Where a router comes from, for its manifest: files by hash, sources with licences, and the command that repeats it."""
+"""Where a router comes from, for its manifest: files by hash, sources with licences, and the
+command that repeats it.
+"""
 
 from __future__ import annotations
 

@@ -5,12 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 KNOWN_SOURCES: Mapping[str, Mapping[str, str]] = {
-    "routellm_mmlu": {"repository": "lm-sys/RouteLLM", "commit": "0b64fda", "licence": "Apache-2.0"},
-    "routellm_gsm8k": {"repository": "lm-sys/RouteLLM", "commit": "0b64fda", "licence": "Apache-2.0"},
-    "routellm_mtbench": {"repository": "lm-sys/RouteLLM", "commit": "0b64fda", "licence": "Apache-2.0"},
-    "mmlu_pro": {"repository": "TIGER-AI-Lab/MMLU-Pro", "commit": "f418b11", "licence": "Apache-2.0"},
+    "routellm_mmlu": {
+        "repository": "lm-sys/RouteLLM",
+        "commit": "0b64fda",
+        "licence": "Apache-2.0",
+    },
+    "routellm_gsm8k": {
+        "repository": "lm-sys/RouteLLM",
+        "commit": "0b64fda",
+        "licence": "Apache-2.0",
+    },
+    "routellm_mtbench": {
+        "repository": "lm-sys/RouteLLM",
+        "commit": "0b64fda",
+        "licence": "Apache-2.0",
+    },
+    "mmlu_pro": {
+        "repository": "TIGER-AI-Lab/MMLU-Pro",
+        "commit": "f418b11",
+        "licence": "Apache-2.0",
+    },
     "zeroeval": {"repository": "WildEval/ZeroEval", "commit": "8c1485e", "licence": "Apache-2.0"},
-    "routerarena": {"repository": "RouteWorks/RouterArena", "commit": "4714a9a", "licence": "Apache-2.0"},
+    "routerarena": {
+        "repository": "RouteWorks/RouterArena",
+        "commit": "4714a9a",
+        "licence": "Apache-2.0",
+    },
     "llmrouter": {"repository": "ulab-uiuc/LLMRouter", "commit": "4e7a796", "licence": "MIT"},
 }
 

@@ -1,7 +1,7 @@
 """Fits how far the blend follows each of its parts, on prompts the parts have not seen.
 
-The parts are computed by the very code that serves, on folds made by question, so that what is weighed here is what a
-request will get.
+The parts are computed by the very code that serves, on folds made by question, so that what is
+weighed here is what a request will get.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from app.lab.fit import FitSettings, Vectors, fit_heads, fit_table, quantise_sco
 from app.lab.outcomes import question
 from app.routing.estimators.base import Array
 from app.routing.estimators.blend import BlendWeights
-from app.routing.estimators.clusters import sigmoid
+from app.routing.estimators.clusters import ClusterVotes, log_odds_of, sigmoid
 from app.routing.estimators.knn import KnnSettings, LocalEvidence
 from app.routing.estimators.linear import LinearHeads
 from app.routing.estimators.novelty import NEAREST, NoveltyScale
@@ -29,7 +29,9 @@ _STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Out-of-fold terms for every row and model, (rows, models) or, where common to all models, (rows,)."""
+    """Out-of-fold terms for every row and model, (rows, models) or, where common to all models,
+    (rows,).
+    """
 
     prior: Array
     knn_common: Array
@@ -41,7 +43,9 @@ class Parts:
     def log_odds(self, weights: BlendWeights) -> Array:
         return np.asarray(
             self.prior
-            + (weights.knn_common * self.knn_common + weights.linear_common * self.linear_common)[:, None]
+            + (weights.knn_common * self.knn_common + weights.linear_common * self.linear_common)[
+                :, None
+            ]
             + weights.knn_own * self.knn_own
             + weights.linear_own * self.linear_own
         )
@@ -86,28 +90,33 @@ def _one_fold(
     seed: int,
 ) -> None:
     fitted = fit_table(vectors[train], scores[train], settings, seed)
-    heads = LinearHeads(fit_heads(vectors[train], scores[train], fitted, settings).astype(np.float32))
+    heads = LinearHeads(
+        fit_heads(vectors[train], scores[train], fitted, settings).astype(np.float32)
+    )
     evidence = LocalEvidence(
         quantise_scores(scores[train]), fitted.prior(), fitted.difficulty.astype(np.float64), knn
     )
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors[train])
+    cells = sigmoid(fitted.table.cells.astype(np.float64))
+    votes = ClusterVotes(fitted.row_clusters, len(cells), knn.vote_temperature)
     similarities, near = index.search(vectors[test], min(knn.count, len(train)))
     for at, row in enumerate(test):
         vector = vectors[row]
         local = evidence.shift(near[at], evidence.weights(similarities[at]))
         linear = heads.shift(vector)
-        parts.prior[row] = fitted.table.cells[fitted.table.nearest(vector)]
+        parts.prior[row] = log_odds_of(votes.shares(near[at], similarities[at]) @ cells)
         parts.knn_common[row], parts.knn_own[row] = local.common, local.own
         parts.linear_common[row], parts.linear_own[row] = linear.common, linear.own
         parts.density[row] = similarities[at, :NEAREST].mean()
 
 
 def fit_weights(parts: Parts, scores: NDArray[np.float32]) -> BlendWeights:
-    """Weights of least squared error in quality and, within each row, in the differences between models.
+    """Weights of least squared error in quality and, within each row, in the differences between
+    models.
 
-    Differences are what routing decides by, so they count as much as the level. Every row counts once, however many
-    models answered it. Projected Gauss-Newton; weights are not negative.
+    Differences are what routing decides by, so they count as much as the level. Every row counts
+    once, however many models answered it. Projected Gauss-Newton; weights are not negative.
     """
     known = ~np.isnan(scores)
     share = known / known.sum(axis=1, keepdims=True)
@@ -128,7 +137,10 @@ def fit_weights(parts: Parts, scores: NDArray[np.float32]) -> BlendWeights:
         gradient, curvature = np.zeros(len(terms)), np.zeros((len(terms), len(terms)))
         for residual, jacobian in (
             (error, slopes),
-            (_centred(error, share, known, answered), [_centred(s, share, known, answered) for s in slopes]),
+            (
+                _centred(error, share, known, answered),
+                [_centred(s, share, known, answered) for s in slopes],
+            ),
         ):
             for i, one in enumerate(jacobian):
                 gradient[i] += float((share * one * residual).sum())
@@ -149,10 +161,14 @@ def novelty_scale(parts: Parts) -> NoveltyScale:
     return NoveltyScale(round(float(familiar), 4), round(float(strange), 4))
 
 
-def _centred(values: Array, share: Array, known: NDArray[np.bool_], answered: NDArray[np.bool_]) -> Array:
+def _centred(
+    values: Array, share: Array, known: NDArray[np.bool_], answered: NDArray[np.bool_]
+) -> Array:
     mean = (share * values).sum(axis=1, keepdims=True)
     return np.where(known & answered, values - mean, 0.0)
 
 
 def _empty(shape: tuple[int, ...]) -> Parts:
-    return Parts(*(np.zeros(shape if own else shape[:1]) for own in (True, False, True, False, True, False)))
+    return Parts(
+        *(np.zeros(shape if own else shape[:1]) for own in (True, False, True, False, True, False))
+    )

@@ -1,15 +1,13 @@
 """Trains a router: outcome files in, a directory out that serving opens.
 
-A share of the questions is sealed: its rows are never fitted on, so that figures measured on them are honest. The
-directory is written beside its place and moved there when it is complete.
+A share of the questions is sealed: its rows are never fitted on, so that figures measured on them
+are honest. The directory is written beside its place and moved there when it is complete.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +77,9 @@ def train(
     settings: TrainSettings,
     advance: Callable[[int], None] | None = None,
 ) -> TrainedRouter:
-    """Fits a router on all rows given; the caller has set the test rows aside. `advance` counts rows cross-fitted."""
+    """Fits a router on all rows given; the caller has set the test rows aside. `advance` counts
+    rows cross-fitted.
+    """
     if len(table) < FEWEST_ROWS:
         raise DataError(f"{len(table)} rows to train on; at least {FEWEST_ROWS} are needed")
     if np.nanmin(table.scores) == np.nanmax(table.scores):
@@ -95,9 +95,7 @@ def train(
             vectors=vectors,
             fitted=fitted,
             heads=fit_heads(vectors, table.scores, fitted, settings.fit),
-            lengths=fit_lengths(
-                table.output_tokens, fitted.row_clusters, len(fitted.table.centroids)
-            ),
+            lengths=fit_lengths(table.output_tokens, fitted.row_clusters, len(fitted.table.ease)),
             weights=fit_weights(parts, table.scores),
             novelty=novelty_scale(parts),
             index=IndexSettings.for_size(len(table)),
@@ -120,13 +118,15 @@ def write_router(
         (staged / MANIFEST_FILE).write_bytes(content + b"\n")
         staged.chmod(0o755)
         if out.exists():
-            shutil.move(out, Path(scratch) / "previous")
-        os.replace(staged, out)
+            out.rename(Path(scratch) / "previous")
+        staged.rename(out)
     return manifest
 
 
 class one_thread:  # noqa: N801 - reads as a statement
-    """Limits FAISS and BLAS to one thread: sums in another order would change the last digits, and so the bytes."""
+    """Limits FAISS and BLAS to one thread: sums in another order would change the last digits, and
+    so the bytes.
+    """
 
     def __enter__(self) -> None:
         self._threads = faiss.omp_get_max_threads()
@@ -147,7 +147,6 @@ def _write_files(router: TrainedRouter, staged: Path, tasks: Sequence[str]) -> N
         "task_codes": np.array([codes[task] for task in router.table.tasks], dtype=np.uint16),
         "row_clusters": router.fitted.row_clusters,
         "difficulty": router.fitted.difficulty.astype(np.float16),
-        "centroids": table.centroids,
         "cells": table.cells,
         "counts": table.counts,
         "ability": table.ability,
@@ -159,7 +158,9 @@ def _write_files(router: TrainedRouter, staged: Path, tasks: Sequence[str]) -> N
     }
     for name, array in arrays.items():
         np.save(staged / f"{name}.npy", array, allow_pickle=False)
-    (staged / IDS_FILE).write_text("".join(f"{row_id}\n" for row_id in router.table.ids), encoding="utf-8")
+    (staged / IDS_FILE).write_text(
+        "".join(f"{row_id}\n" for row_id in router.table.ids), encoding="utf-8"
+    )
     with one_thread():
         write_index(build_index(router.vectors, router.index), staged / INDEX_FILE)
 
@@ -198,12 +199,16 @@ def _manifest(
             "overall_length": _finite(router.lengths.overall),
         },
         "made_with": {
-            name: importlib.metadata.version(name) for name in ("faiss-cpu", "numpy", "onnxruntime", "tokenizers")
+            name: importlib.metadata.version(name)
+            for name in ("faiss-cpu", "numpy", "onnxruntime", "tokenizers")
         }
         | {"python": platform.python_version()},
         "provenance": dict(provenance),
         "files": {
-            path.name: {"bytes": path.stat().st_size, "sha256": sha256(path.read_bytes()).hexdigest()}
+            path.name: {
+                "bytes": path.stat().st_size,
+                "sha256": sha256(path.read_bytes()).hexdigest(),
+            }
             for path in sorted(staged.iterdir())
         },
     }

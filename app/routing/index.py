@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from app.errors import ArtifactError
 
 FLAT_UP_TO = 3_000
-"""Below this many rows an exact search is as fast as any other, and compressing saves nothing worth having."""
+"""Up to here an exact search is as fast as any, and compressing saves nothing worth having."""
 
 _SEED = 1234
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """How to build an index. `lists` 0 compares a query with every row; `probes` is how many lists a search reads."""
+    """`lists` 0 compares a query with every row; `probes` is how many lists a search reads."""
 
     lists: int
     probes: int
@@ -35,7 +35,7 @@ class IndexSettings:
         if rows <= FLAT_UP_TO:
             return IndexSettings(lists=0, probes=0, factory="Flat")
         lists = 2 ** round(np.log2(np.sqrt(rows)))
-        return IndexSettings(lists=lists, probes=max(8, lists // 6), factory=f"IVF{lists},SQ8")
+        return IndexSettings(lists=lists, probes=max(8, lists // 8), factory=f"IVF{lists},SQ6")
 
 
 class VectorIndex:
@@ -43,26 +43,35 @@ class VectorIndex:
 
     def __init__(self, index: Any, probes: int) -> None:
         self._index = index
-        self._parameters = faiss.SearchParametersIVF(nprobe=probes) if probes else None
+        self._parameters: Any = None
+        if probes:
+            self._parameters = faiss.SearchParametersIVF()
+            self._parameters.nprobe = probes
         self.rows: int = index.ntotal
         self.dimensions: int = index.d
 
     @classmethod
     def open(cls, path: Path, probes: int) -> VectorIndex:
-        """Maps the file read-only. Raises ArtifactError if it is missing, cut short or not an index."""
+        """Maps the file read-only. Raises ArtifactError if it cannot be read as an index."""
+        # A worker is one core: more threads would take turns with other workers, and spin.
+        faiss.omp_set_num_threads(1)
         try:
-            index = faiss.read_index(
-                str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
-            )
+            index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise ArtifactError(f"index {path}: cannot be read: {reason}") from error
+        if isinstance(index, faiss.IndexIVF):
+            # A mapped index would start 32 threads at every search to read ahead what the page
+            # cache holds anyway: 1.1 ms where the search itself takes 0.15 ms.
+            inverted: Any = index.invlists
+            lists: Any = faiss.downcast_InvertedLists(inverted)
+            lists.prefetch_nthread = 0
         return cls(index, probes)
 
     def search(
         self, vector: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Similarities, falling, and row numbers of the nearest rows; fewer than `count` where the index has fewer."""
+        """Similarities, falling, and row numbers; fewer than `count` where the index has fewer."""
         similarities, rows = self._index.search(
             vector.reshape(1, -1), min(count, self.rows), params=self._parameters
         )
@@ -73,8 +82,8 @@ class VectorIndex:
 
 
 def build_index(vectors: NDArray[np.float32], settings: IndexSettings) -> Any:
-    """A FAISS index of these rows. The same rows give the same bytes; the caller sees to one thread."""
-    index = faiss.index_factory(vectors.shape[1], settings.factory, faiss.METRIC_INNER_PRODUCT)
+    """A FAISS index of these rows; on one thread, the same rows give the same bytes."""
+    index: Any = faiss.index_factory(vectors.shape[1], settings.factory, faiss.METRIC_INNER_PRODUCT)
     if settings.lists:
         index.cp.seed = _SEED
         index.cp.spherical = True

@@ -1,7 +1,8 @@
 """One name for one model, however a benchmark, a provider or a config file spells it.
 
-"meta-llama/Llama-3.1-70B-Instruct", "Meta-Llama-3_1-70B-Instruct" and "meta-llama-3.1-70b-instruct@host" are one
-model. A name without a date means its newest dated version, as it does with the providers.
+"meta-llama/Llama-3.1-70B-Instruct", "Meta-Llama-3_1-70B-Instruct" and
+"meta-llama-3.1-70b-instruct@host" are one model. A name without a date means its newest dated
+version, as it does with the providers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ _DATE = re.compile(r"-(20\d{2}-?\d{2}-?\d{2})$")
 
 
 def canonical_name(name: str) -> str:
-    """The name without organisation and host, with dots in its version: what outcomes are filed under."""
+    """The name without organisation and host, with dots in its version: what outcomes are filed
+    under.
+    """
     bare = name.strip().rsplit("/", 1)[-1].partition("@")[0]
     return _MINOR_VERSION.sub(".", bare) or name
 

@@ -1,6 +1,7 @@
 """What a text encoder is to the rest of the gateway: texts in, unit vectors out.
 
-The fingerprint ties an artifact to the encoder it was built with, because vectors of two encoders can't be compared.
+The fingerprint ties an artifact to the encoder it was built with, because vectors of two encoders
+can't be compared.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Names weights, tokenizer and settings; an artifact refuses an encoder with another one."""
+        """Names weights, tokenizer and settings; an artifact refuses any other."""
         ...
 
     @property

@@ -1,7 +1,8 @@
-"""Keeps encoding off the event loop, and remembers vectors, because encoding is nearly all of what routing costs.
+"""Keeps encoding off the event loop, and remembers vectors, because encoding is nearly all of what
+routing costs.
 
-Texts are not kept: the cache is keyed by their hash. Requests for one text at one time share a single encoding, and a
-caller who hangs up leaves it running for the others and for the cache.
+Texts are not kept: the cache is keyed by their hash. Requests for one text at one time share a
+single encoding, and a caller who hangs up leaves it running for the others and for the cache.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Timed = tuple[Vector, float]
 
 
 class Embedder:
-    """An encoder as serving uses it. Belongs to one event loop; `on_encode` is told the seconds each encoding took."""
+    """An encoder as serving uses it, on one event loop. `on_encode` is told how many seconds each
+    encoding took.
+    """
 
     def __init__(
         self,
@@ -63,8 +66,8 @@ class Embedder:
         else:
             self.hits += 1
         # Shielded: cancelling this caller must not cancel the encoding others wait for.
-        vector, _ = await asyncio.shield(running)
-        return vector
+        encoded, _ = await asyncio.shield(running)
+        return encoded
 
     def close(self) -> None:
         """Stops the threads; encodings not yet started are dropped."""

@@ -1,8 +1,8 @@
 """The default encoder: a small transformer as an ONNX file, run by onnxruntime on one thread.
 
-No torch and no download: the directory holds the graph (pooling and normalising inside), the tokenizer and a manifest.
-Texts are encoded one at a time, because int8 activations share one scale per tensor: in a batch, a text's vector would
-depend on its neighbours.
+No torch and no download: the directory holds the graph (pooling and normalising inside), the
+tokenizer and a manifest. Texts are encoded one at a time, because int8 activations share one scale
+per tensor: in a batch, a text's vector would depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ TOKENIZER_FILE = "tokenizer.json"
 MANIFEST_FILE = "manifest.json"
 
 CHARACTERS_PER_TOKEN = 12
-"""More than any real text needs; longer inputs lose their middle before the tokenizer spends time on it."""
+"""More than any real text needs; longer inputs lose their middle before the tokenizer spends time
+on it.
+"""
 
 
 class OnnxEncoder:
@@ -90,11 +92,14 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise ArtifactError(f"encoder {directory}: {MANIFEST_FILE} does not describe an encoder")
     if manifest.get("version") != VERSION:
         raise ArtifactError(
-            f"encoder {directory}: version {manifest.get('version')} of the format; this release reads {VERSION}"
+            f"encoder {directory}: version {manifest.get('version')} of the format, "
+            f"this release reads {VERSION}; export it again"
         )
     missing = {"dimensions", "max_tokens", "tail_tokens", "fingerprint"} - manifest.keys()
     if missing:
-        raise ArtifactError(f"encoder {directory}: {MANIFEST_FILE} lacks {', '.join(sorted(missing))}")
+        raise ArtifactError(
+            f"encoder {directory}: {MANIFEST_FILE} lacks {', '.join(sorted(missing))}"
+        )
     return manifest
 
 
@@ -116,7 +121,8 @@ def _open_session(directory: Path, model: bytes) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    # Prompts differ in length, so a remembered memory pattern never fits, and an arena would keep the longest for ever.
+    # Prompts differ in length, so a remembered memory pattern never fits, and an arena would keep
+    # the longest for ever.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -126,11 +132,14 @@ def _open_session(directory: Path, model: bytes) -> Any:
             model,
             options,
             providers=["CPUExecutionProvider"],
-            # The fused kernel is single-threaded scalar code: 0.2 ms a layer where LayerNormalization takes 0.02.
+            # The fused kernel is single-threaded scalar code: 0.2 ms a layer where
+            # LayerNormalization takes 0.02.
             disabled_optimizers=["SkipLayerNormFusion"],
         )
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class but Exception
-        raise ArtifactError(f"encoder {directory}: onnxruntime cannot load {MODEL_FILE}: {error}") from error
+    except Exception as error:
+        raise ArtifactError(
+            f"encoder {directory}: onnxruntime cannot load {MODEL_FILE}: {error}"
+        ) from error
 
 
 def _open_tokenizer(directory: Path, content: bytes) -> Any:
@@ -138,8 +147,10 @@ def _open_tokenizer(directory: Path, content: bytes) -> Any:
 
     try:
         tokenizer = Tokenizer.from_buffer(content)
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
-        raise ArtifactError(f"encoder {directory}: cannot read {TOKENIZER_FILE}: {error}") from error
+    except Exception as error:
+        raise ArtifactError(
+            f"encoder {directory}: cannot read {TOKENIZER_FILE}: {error}"
+        ) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

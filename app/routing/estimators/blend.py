@@ -1,9 +1,10 @@
 """The first router's estimator: cluster, neighbourhood and linear heads added up in log-odds.
 
-Each starts where the one before it ends. The cluster table gives the prior; neighbourhood and heads each propose a
-shift common to all candidates and one of each candidate's own; four weights fitted on out-of-fold predictions say how
-far to follow them. Plain kNN loses to knowing the task alone on most data; shrunk this way it does not have to.
-What is unlike all outcomes falls back to each model's overall standing, with little support.
+Each starts where the one before it ends. The cluster table gives the prior; neighbourhood and heads
+each propose a shift common to all candidates and one of each candidate's own; four weights fitted
+on out-of-fold predictions say how far to follow them. Plain kNN loses to knowing the task alone on
+most data; shrunk this way it does not have to. What is unlike all outcomes falls back to each
+model's overall standing, with little support.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.routing.estimators.base import Array, Candidate, Estimate, Neighbour, Query
-from app.routing.estimators.clusters import ClusterPrior, ClusterTable, Standing, sigmoid
+from app.routing.estimators.clusters import (
+    ClusterPrior,
+    ClusterVotes,
+    Standing,
+    log_odds_of,
+    sigmoid,
+)
 from app.routing.estimators.knn import MISSING, SCORE_STEPS, KnnSettings, LocalEvidence
 from app.routing.estimators.lengths import ExpectedLength
 from app.routing.estimators.linear import LinearHeads
@@ -48,7 +55,8 @@ class BlendEstimator:
         candidates: Sequence[Candidate],
         standings: Sequence[Standing],
         *,
-        table: ClusterTable,
+        prior: ClusterPrior,
+        votes: ClusterVotes,
         index: VectorIndex,
         evidence: LocalEvidence,
         heads: LinearHeads,
@@ -60,8 +68,8 @@ class BlendEstimator:
     ) -> None:
         self._models = tuple(candidate.name for candidate in candidates)
         self._standings = tuple(standings)
-        self._table = table
-        self._prior: ClusterPrior = table.prior(standings)
+        self._prior = prior
+        self._votes = votes
         self._index = index
         self._evidence = evidence
         self._heads = heads
@@ -79,18 +87,20 @@ class BlendEstimator:
         vector = query.vector
         similarities, near = self._index.search(vector, self._count)
         novelty = self._novelty.novelty(similarities)
-        cluster = self._table.nearest(vector)
+        if not len(near):
+            return self._without_vector()
+        shares = self._votes.shares(near, similarities)
         weights = self._evidence.weights(similarities)
-        log_odds = self._log_odds(vector, cluster, near, weights)
+        log_odds = self._log_odds(vector, shares, near, weights)
         familiar = 1.0 - novelty
-        quality = familiar * sigmoid(log_odds) + novelty * sigmoid(self._prior.overall)
-        cell = np.minimum(self._prior.counts[cluster], CELL_SUPPORT)
+        quality = familiar * sigmoid(log_odds) + novelty * self._prior.overall
+        cell = np.minimum(shares @ self._prior.counts, CELL_SUPPORT)
         seen = self._evidence.support(near, weights) + cell
         return Estimate(
             models=self._models,
             quality=quality,
             support=self._floor + familiar * self._trust * seen,
-            output_tokens=self._lengths.expect(cluster, near, weights, novelty),
+            output_tokens=self._lengths.expect(shares, near, weights, novelty),
             novelty=novelty,
         )
 
@@ -111,7 +121,7 @@ class BlendEstimator:
     def _log_odds(
         self,
         vector: NDArray[np.float32],
-        cluster: int,
+        shares: Array,
         near: NDArray[np.int64],
         weights: NDArray[np.float32],
     ) -> Array:
@@ -120,12 +130,12 @@ class BlendEstimator:
         by = self._weights
         common = by.knn_common * local.common + by.linear_common * linear.common
         own = by.knn_own * local.own + by.linear_own * linear.own
-        return np.asarray(self._prior.log_odds[cluster] + common + own)
+        return np.asarray(log_odds_of(shares @ self._prior.quality) + common + own)
 
     def _without_vector(self) -> Estimate:
         return Estimate(
             models=self._models,
-            quality=sigmoid(self._prior.overall),
+            quality=self._prior.overall,
             support=self._floor,
             output_tokens=self._lengths.typical(),
             novelty=1.0,

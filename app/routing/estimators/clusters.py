@@ -1,8 +1,13 @@
 """Quality by kind of prompt: what each model scores in the query's cluster.
 
-Clusters are k-means cells of the prompts (UniRoute, Avengers-Pro). A cell's value is its mean score shrunk to
-sigmoid(ability of the model + ease of the cluster), an item-response model over the whole table, so that a model
-scored on a few clusters has a sensible value in all, and models scored on different prompts can be compared.
+Clusters are k-means cells of the prompts (UniRoute, Avengers-Pro). A cell's value is its mean score
+shrunk to sigmoid(ability of the model + ease of the cluster), an item-response model over the whole
+table, so that a model scored on a few clusters has a sensible value in all, and models scored on
+different prompts can be compared.
+
+A query belongs to clusters in the measure its neighbours do, not to the one with the nearest
+centre: at a border between two kinds of prompt, the hard choice is a coin toss
+(docs/decisions/first-router.md).
 """
 
 from __future__ import annotations
@@ -23,7 +28,9 @@ _BISECTIONS = 60
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of a candidate before the query is seen: which column of the outcomes, or which ability."""
+    """What is known of a candidate before the query is seen: which column of the outcomes, or which
+    ability.
+    """
 
     column: int | None
     ability: float
@@ -35,17 +42,15 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class ClusterTable:
-    """The fitted table over all known models. `cells` are log-odds, (clusters, models); `counts` the scores in each."""
+    """The fitted table over all known models. `cells` are log-odds, (clusters, models); `counts`
+    the scores in each.
+    """
 
-    centroids: NDArray[np.float32]
     cells: NDArray[np.float32]
     counts: NDArray[np.float32]
     ability: NDArray[np.float32]
     ease: NDArray[np.float32]
     weights: NDArray[np.float32]
-
-    def nearest(self, vector: NDArray[np.float32]) -> int:
-        return int(np.argmax(self.centroids @ vector))
 
     def ability_for(self, quality: float) -> float:
         """The ability whose mean quality over the outcomes' clusters is `quality`."""
@@ -53,7 +58,7 @@ class ClusterTable:
         low, high = -20.0, 20.0
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2.0
-            if float(self.weights @ sigmoid(middle + self.ease)) < target:
+            if float(self.weights @ sigmoid(middle + self.ease.astype(np.float64))) < target:
                 low = middle
             else:
                 high = middle
@@ -71,18 +76,37 @@ class ClusterTable:
                 counts[:, at] = self.counts[:, standing.column]
         return ClusterPrior(
             log_odds=log_odds,
+            quality=sigmoid(log_odds),
             counts=counts,
-            overall=log_odds_of(self.weights.astype(np.float64) @ sigmoid(log_odds)),
+            overall=self.weights.astype(np.float64) @ sigmoid(log_odds),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterPrior:
-    """Log-odds of each candidate in each cluster, (clusters, candidates), and over all prompts."""
+    """Quality of each candidate in each cluster, (clusters, candidates), and `overall` over all
+    prompts.
+    """
 
     log_odds: Array
+    quality: Array
     counts: Array
     overall: Array
+
+
+class ClusterVotes:
+    """Which clusters a query belongs to, by the nearest rows."""
+
+    def __init__(self, row_clusters: NDArray[np.uint16], clusters: int, temperature: float) -> None:
+        self._row_clusters = row_clusters
+        self._clusters = clusters
+        self._temperature = temperature
+
+    def shares(self, rows: NDArray[np.int64], similarities: NDArray[np.float32]) -> Array:
+        """Each cluster's share, summing to 1. `similarities` fall."""
+        votes = np.exp((similarities - similarities[0]) / self._temperature)
+        shares = np.bincount(self._row_clusters[rows], votes, self._clusters)
+        return np.asarray(shares / shares.sum())
 
 
 def sigmoid(x: Array) -> Array:

@@ -1,10 +1,11 @@
 """Quality by neighbourhood: how prompts like this one differed from their clusters.
 
-A large-k kNN in two parts. First the prompt: were the neighbours harder or easier than their clusters for whichever
-models answered them? That holds for every candidate. Then each candidate: did it do better or worse on its labelled
-neighbours than that explains? The split is what makes a difference between two candidates rest on prompts both were
-measured against, not on which prompts each happened to be scored on. Both are one Newton step of a logistic model, so
-they are log-odds, shrunk to zero where little is known.
+A large-k kNN in two parts. First the prompt: were the neighbours harder or easier than their
+clusters for whichever models answered them? That holds for every candidate. Then each candidate:
+did it do better or worse on its labelled neighbours than that explains? The split is what makes a
+difference between two candidates rest on prompts both were measured against, not on which prompts
+each happened to be scored on. Both are one Newton step of a logistic model, so they are log-odds,
+shrunk to zero where little is known.
 """
 
 from __future__ import annotations
@@ -31,18 +32,24 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class KnnSettings:
-    """`temperature` of weights exp((similarity - 1) / temperature); kappas in units of those weights."""
+    """`temperature` of weights exp((similarity - 1) / temperature); kappas in units of those
+    weights.
+    """
 
     count: int = 160
     temperature: float = 0.2
     kappa_common: float = 0.5
     kappa_own: float = 0.3
+    vote_temperature: float = 0.06
+    """Sharper than the weights: the very nearest say what kind of prompt it is."""
 
 
 class LocalEvidence:
-    """Residuals of the candidates on every known prompt, ready to be averaged over any neighbourhood.
+    """Residuals of the candidates on every known prompt, ready to be averaged over any
+    neighbourhood.
 
-    `surprise` is score minus expectation and `information` p(1-p), both 0 where a candidate has no score: (rows, candidates).
+    `surprise` is score minus expectation and `information` p(1-p), both 0 where a candidate has no
+    score: (rows, candidates).
     """
 
     def __init__(
@@ -52,7 +59,9 @@ class LocalEvidence:
         difficulty: Array,
         settings: KnnSettings,
     ) -> None:
-        """`scores` quantised; `prior` log-odds by row; `difficulty` each row's own shift, positive for easy ones."""
+        """`scores` quantised; `prior` log-odds by row; `difficulty` each row's own shift, positive
+        for easy ones.
+        """
         known = scores != MISSING
         expected = sigmoid(prior + difficulty[:, None])
         observed = scores.astype(np.float64) / SCORE_STEPS
@@ -74,8 +83,9 @@ class LocalEvidence:
         return Shift(common, surprise / (information + self._settings.kappa_own))
 
     def support(self, rows: NDArray[np.int64], weights: NDArray[np.float32]) -> Array:
-        """Kish's effective number of labelled neighbours, (sum w)^2 / sum w^2, for each candidate."""
+        """Kish's effective number of labelled neighbours, (sum w)^2 / sum w^2, by candidate."""
         known = self.known[rows]
         total = (weights @ known).astype(np.float64)
         squares = ((weights * weights) @ known).astype(np.float64)
-        return np.divide(total * total, squares, out=np.zeros_like(total), where=squares > 0)
+        # Where a candidate has no labelled neighbour, both sums are 0 and so is the answer.
+        return np.asarray(total * total / np.maximum(squares, 1e-12), dtype=np.float64)

@@ -1,7 +1,8 @@
 """How long an answer will be: the expected output tokens, which are most of a request's cost.
 
-The arithmetic mean over labelled neighbours, because money adds up arithmetically, shrunk to model x cluster. That
-prior is a product of a model's wordiness and a cluster's length, so that models measured on different prompts compare.
+The arithmetic mean over labelled neighbours, because money adds up arithmetically, shrunk to model
+x cluster. That prior is a product of a model's wordiness and a cluster's length, so that models
+measured on different prompts compare.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ KAPPA = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LengthTable:
-    """Tokens as codes by row and model (0 is unknown), and the fitted product: nan where nothing is known."""
+    """Tokens as codes by row and model (0 is unknown), and the fitted product: nan where nothing is
+    known.
+    """
 
     codes: NDArray[np.uint8]
     wordiness: NDArray[np.float32]
@@ -30,7 +33,9 @@ class LengthTable:
     """The same product over all prompts, for a wordiness of 1."""
 
     def for_candidates(self, standings: Sequence[Standing]) -> ExpectedLength:
-        typical = float(np.nanmedian(self.wordiness)) if np.isfinite(self.wordiness).any() else np.nan
+        typical = (
+            float(np.nanmedian(self.wordiness)) if np.isfinite(self.wordiness).any() else np.nan
+        )
         wordiness = np.full(len(standings), typical)
         tokens = np.zeros((len(self.codes), len(standings)), dtype=np.float32)
         for at, standing in enumerate(standings):
@@ -39,7 +44,9 @@ class LengthTable:
             tokens[:, at] = decode_tokens(self.codes[:, standing.column])
             if np.isfinite(self.wordiness[standing.column]):
                 wordiness[at] = self.wordiness[standing.column]
-        return ExpectedLength(tokens, wordiness, self.cluster_length.astype(np.float64), self.overall)
+        return ExpectedLength(
+            tokens, wordiness, self.cluster_length.astype(np.float64), self.overall
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,9 @@ class ExpectedLength:
     overall: float
 
     def expect(
-        self, cluster: int, rows: NDArray[np.int64], weights: NDArray[np.float32], novelty: float
+        self, shares: Array, rows: NDArray[np.int64], weights: NDArray[np.float32], novelty: float
     ) -> Array:
-        length = (1.0 - novelty) * self.cluster_length[cluster] + novelty * self.overall
+        length = (1.0 - novelty) * float(shares @ self.cluster_length) + novelty * self.overall
         prior = self.wordiness * length
         near = self.tokens[rows]
         trusted = weights * np.float32(1.0 - novelty)

@@ -1,7 +1,7 @@
 """Quality by direction: ridge heads on the embedding, for what changes smoothly over all prompts.
 
-The heads answer the same two questions as the neighbourhood does: how easy is this prompt for any model, and how does
-each model depart from that? Where neighbours are few, heads still know.
+The heads answer the same two questions as the neighbourhood does: how easy is this prompt for any
+model, and how does each model depart from that? Where neighbours are few, heads still know.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ LARGEST_SHIFT = 4.0
 
 @dataclass(frozen=True, slots=True)
 class LinearHeads:
-    """`weights` (dimensions + 1, 1 + candidates): a column for the common shift, then one a candidate; bias last."""
+    """`weights` (dimensions + 1, 1 + candidates): a column for the common shift, then one a
+    candidate; bias last.
+    """
 
     weights: NDArray[np.float32]
 

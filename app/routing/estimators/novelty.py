@@ -1,8 +1,8 @@
 """Is this prompt like anything the outcomes know?
 
-The mean similarity of the ten nearest, placed between the lowest that known prompts have among each other. The single
-nearest misleads (one odd neighbour is enough), as does the distance to a cluster; gibberish, other languages and kinds
-of work without labels stand out in this mean.
+The mean similarity of the ten nearest, placed between the lowest that known prompts have among each
+other. The single nearest misleads (one odd neighbour is enough), as does the distance to a cluster;
+gibberish, other languages and kinds of work without labels stand out in this mean.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ NEAREST = 10
 
 @dataclass(frozen=True, slots=True)
 class NoveltyScale:
-    """`familiar` and above is novelty 0, `strange` and below is 1: two low quantiles of the outcomes' own density."""
+    """`familiar` and above is novelty 0, `strange` and below is 1: two low quantiles of the
+    outcomes' own density.
+    """
 
     familiar: float
     strange: float
