@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import orjson
@@ -34,10 +34,19 @@ async def connected(
         await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
 
 
+async def read_to_the_end(reader: asyncio.StreamReader) -> bytes:
+    """What comes before the end, which is a reset where the client has not stopped sending."""
+    answer = b""
+    with suppress(ConnectionResetError):
+        while piece := await reader.read(65536):
+            answer += piece
+    return answer
+
+
 async def answer_to(gateway: Gateway, *pieces: bytes, pause: float = 0.0) -> tuple[int, Any]:
     """Status and error of the answer to raw bytes, sent in pieces until the answer comes."""
     async with connected(gateway) as (reader, writer):
-        reading = asyncio.ensure_future(reader.read())
+        reading = asyncio.ensure_future(read_to_the_end(reader))
         for piece in pieces:
             if reading.done():
                 break

@@ -11,7 +11,7 @@ import pytest
 from app.cli.demo_report import read_totals, report
 from app.cli.demo_traffic import Outcome, asks
 from app.simulated.control import Control
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, free_port
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +38,14 @@ def test_a_table_for_people(standard: Gateway) -> None:
     assert done.returncode == 0, done.stderr
     assert "Saved:" in done.stdout
     assert "the answers are made up" in " ".join(done.stdout.split())
+
+
+def test_a_gateway_is_started_where_there_is_none() -> None:
+    done = demo("--url", f"http://127.0.0.1:{free_port()}", "--requests", "6", "--json")
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, Any] = orjson.loads(done.stdout)
+    assert {line["model"] for line in figures["models"]} <= {"sim-small", "sim-medium", "sim-large"}
+    assert figures["simulated"]
 
 
 def test_failures_are_shown(standard: Gateway, simulated: Control) -> None:

@@ -43,7 +43,10 @@ async def test_the_next_model_answers(
     answer: Any = raw.parse()
     served = {chunk.model async for chunk in answer} if stream else {answer.model}
     assert served == {"medium"}
-    assert models_asked(simulated) == ["up-small", "up-medium"]
+    # A break on a kept connection may be its closing while idle: sending again is right.
+    asked = models_asked(simulated)
+    assert list(dict.fromkeys(asked)) == ["up-small", "up-medium"]
+    assert len(asked) == 2 or "cut_before_head" in fault
 
 
 async def test_a_stream_cut_before_its_first_event(client: AsyncOpenAI, simulated: Control) -> None:
