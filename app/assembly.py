@@ -163,6 +163,7 @@ def _route(
         objective=_objective(written.objective, baseline),
         estimator=estimator,
         fallbacks=tuple(models[fallback] for fallback in written.fallbacks),
+        learned=artifact is not None,
     )
 
 

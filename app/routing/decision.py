@@ -90,7 +90,7 @@ def decide(route: Route, facts: Facts, estimate: Estimate) -> Decision:
         return by_rule(route, facts, "only_fallbacks")
     choice = route.objective.choose(able)
     return Decision(
-        kind="learned",
+        kind="learned" if route.learned else "rule",
         reason=choice.reason if len(able) > 1 else "only_candidate",
         plan=_plan([option.model for option in choice.order], route, facts),
         route=route,

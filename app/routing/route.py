@@ -20,3 +20,5 @@ class Route:
     objective: Objective
     estimator: Estimator
     fallbacks: tuple[Model, ...] = ()
+    learned: bool = True
+    """False where the estimator only repeats stated qualities."""

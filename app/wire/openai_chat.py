@@ -227,6 +227,11 @@ def read_usage(usage: Any) -> Usage | None:
     return read
 
 
+_NO_USAGE = b',"usage":null'
+"""What OpenAI writes on every chunk but the last when usage was asked for. Not found inside a string,
+where the quotes would be escaped."""
+
+
 class StreamReader:
     """Follows a stream of chunks: renames the model, finds the usage, hides what was not asked for.
 
@@ -282,6 +287,8 @@ class StreamReader:
         """A block of whole events, as the client should see it."""
         if b'"usage"' in block and block.count(b'"usage"') != block.count(b'"usage":null'):
             block = self._take_usage(block)
+        if self._hide_usage and _NO_USAGE in block:
+            block = block.replace(_NO_USAGE, b"")
         if b"[DONE]" in block and sse.DONE in map(sse.data_of, sse.split(block)):
             self.done = True
         if b'data: {"error"' in block:

@@ -49,7 +49,7 @@ async def test_headers_say_what_was_decided_and_what_it_cost(client: AsyncOpenAI
     assert raw.headers["x-pointsman-request-id"].startswith("req_")
     assert raw.headers["x-pointsman-route"] == "auto"
     assert raw.headers["x-pointsman-model"] == "small"
-    assert raw.headers["x-pointsman-decision"] == "learned"
+    assert raw.headers["x-pointsman-decision"] == "rule"
     assert float(raw.headers["x-pointsman-cost-usd"]) == pytest.approx(cost, abs=2e-9)
     saved = float(raw.headers["x-pointsman-saved-usd"])
     assert saved == pytest.approx(baseline - cost, abs=2e-9)

@@ -106,7 +106,7 @@ async def test_headers_come_before_the_body_with_the_decision(standard: Gateway)
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-cache"
         assert answer.headers["x-pointsman-model"] == "small"
-        assert answer.headers["x-pointsman-decision"] == "learned"
+        assert answer.headers["x-pointsman-decision"] == "rule"
         text = (await answer.aread()).decode()
     assert text.count("data: [DONE]") == 1
 
