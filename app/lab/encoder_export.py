@@ -101,6 +101,27 @@ def _export_graph(model: Any, path: Path, max_tokens: int) -> None:
     if program is None:
         raise ArtifactError("the exporter returned no graph")
     program.save(str(path))
+    _strip(path)
+
+
+def _strip(path: Path) -> None:
+    """Removes the exporter's notes, which hold stack traces with the paths of this machine."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.initializer,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+    ):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    onnx.save(model, path)
 
 
 def _parts(model: Any) -> tuple[Any, bool]:

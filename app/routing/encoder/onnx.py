@@ -66,6 +66,8 @@ class OnnxEncoder:
         limit = self.max_tokens * CHARACTERS_PER_TOKEN
         if len(text) > 2 * limit:
             text = text[:limit] + " " + text[-limit:]
+        # JSON can carry half a surrogate pair; the tokenizer can't.
+        text = text.encode("utf-8", "replace").decode()
         ids: list[int] = self._tokenizer.encode(text).ids
         if len(ids) <= self.max_tokens:
             return ids

@@ -68,7 +68,7 @@ class Estimate:
         if level <= 0:
             return self.quality, self.quality
         z = NormalDist().inv_cdf((1 + level) / 2)
-        n, p = self.support, self.quality
+        n, p = np.maximum(self.support, 1e-9), self.quality
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
         return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)

@@ -1,0 +1,1 @@
+"""Offline work: reading outcomes, training, measuring. Never imported when serving."""
