@@ -88,8 +88,8 @@ class OpenAIUpstream(Written):
     )
     stream_usage: bool = Field(
         default=True,
-        description="Ask for the usage of streams (`stream_options.include_usage`). Turn it off for "
-        "a server that refuses the field; the cost of its streams is then unknown.",
+        description="Ask for the usage of streams (`stream_options.include_usage`). Turn it off "
+        "for a server that refuses the field; the cost of its streams is then unknown.",
     )
     timeouts: Timeouts = Timeouts()
 

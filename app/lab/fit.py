@@ -25,7 +25,7 @@ _DIFFICULTY_STEPS = 4
 @dataclass(frozen=True, slots=True)
 class FitSettings:
     """What the fit does not learn from the data. Chosen by cross-validation
-    (docs/decisions/first-router.md).
+    (docs/decisions/0004-first-router.md).
     """
 
     clusters: int = 64

@@ -10,11 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from app.routing.estimators.base import Estimate
-
 from app.accounting.cost import expected_cost
 from app.catalog.model import Model
 from app.errors import NoEligibleCandidate
+from app.routing.estimators.base import Estimate
 from app.routing.facts import Facts
 from app.routing.objective import Option
 from app.routing.route import Route

@@ -31,7 +31,7 @@ class IndexSettings:
 
     @staticmethod
     def for_size(rows: int) -> IndexSettings:
-        """The measured choice (docs/decisions/index.md)."""
+        """The measured choice (docs/decisions/0003-index.md)."""
         if rows <= FLAT_UP_TO:
             return IndexSettings(lists=0, probes=0, factory="Flat")
         lists = 2 ** round(np.log2(np.sqrt(rows)))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.routing.estimators.base import Estimator
-
 from app.catalog.model import Model
+from app.routing.estimators.base import Estimator
 from app.routing.objective import Objective
 
 

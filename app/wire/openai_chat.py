@@ -228,8 +228,8 @@ def read_usage(usage: Any) -> Usage | None:
 
 
 _NO_USAGE = b',"usage":null'
-"""What OpenAI writes on every chunk but the last when usage was asked for. Not found inside a string,
-where the quotes would be escaped."""
+"""What OpenAI writes on every chunk but the last when usage was asked for. It can't be found inside
+a string, where the quotes would be escaped."""
 
 
 class StreamReader:

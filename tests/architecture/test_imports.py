@@ -9,7 +9,7 @@ import pytest
 def imported_by(code: str) -> set[str]:
     """Top-level modules loaded after running `code` in a new interpreter."""
     script = f"{code}\nimport sys\nprint(' '.join({{m.split('.')[0] for m in sys.modules}}))"
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     return set(done.stdout.split())

@@ -15,16 +15,16 @@ from app.config.schema import Config
 from app.telemetry.metrics import Metrics
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
-ENVIRONMENT = {
-    name: "x"
-    for name in (
+ENVIRONMENT = dict.fromkeys(
+    (
         "OPENAI_API_KEY",
         "AZURE_OPENAI_RESOURCE",
         "AZURE_OPENAI_API_KEY",
         "ANTHROPIC_API_KEY",
         "GEMINI_API_KEY",
-    )
-}
+    ),
+    "x",
+)
 
 
 def metric_names() -> list[str]:

@@ -53,7 +53,7 @@ def test_a_bad_config_is_a_message(tmp_path: Path, workers: str) -> None:
         "routes: {auto: {candidates: [a]}}\n"
     )
     command = ["-m", "app.cli", "serve", "--config", str(file), "--port", "0"]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, *command, "--workers", workers],
         capture_output=True,
         text=True,

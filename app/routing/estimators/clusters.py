@@ -7,7 +7,7 @@ different prompts can be compared.
 
 A query belongs to clusters in the measure its neighbours do, not to the one with the nearest
 centre: at a border between two kinds of prompt, the hard choice is a coin toss
-(docs/decisions/first-router.md).
+(docs/decisions/0004-first-router.md).
 """
 
 from __future__ import annotations

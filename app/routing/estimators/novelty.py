@@ -1,8 +1,8 @@
 """Is this prompt like anything the outcomes know?
 
 The mean similarity of the ten nearest, placed between the lowest that known prompts have among each
-other. The single nearest misleads (one odd neighbour is enough), as does the distance to a cluster;
-gibberish, other languages and kinds of work without labels stand out in this mean.
+other. The single nearest misleads, because one odd neighbour is enough; gibberish, most other
+languages and kinds of work without labels stand out in this mean.
 """
 
 from __future__ import annotations

@@ -5,7 +5,10 @@ from app.catalog.model import Prices
 from app.exchange.usage import Usage
 
 PRICES = Prices(
-    input=2_500_000_000, cached_input=1_250_000_000, cache_write=3_125_000_000, output=10_000_000_000
+    input=2_500_000_000,
+    cached_input=1_250_000_000,
+    cache_write=3_125_000_000,
+    output=10_000_000_000,
 )
 
 

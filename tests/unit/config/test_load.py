@@ -44,8 +44,10 @@ def test_a_valid_config_loads() -> None:
         (
             "{upstream: openai}",
             "{upstream: opnai}",
-            "<config>:5: models.large.upstream: no upstream named `opnai` "
-            "(did you mean `openai`?)",
+            (
+                "<config>:5: models.large.upstream: no upstream named `opnai` "
+                "(did you mean `openai`?)"
+            ),
         ),
         ("{upstream: openai}", "{}", "<config>:5: models.large.upstream: is required"),
         (
@@ -79,8 +81,10 @@ def test_a_valid_config_loads() -> None:
         (
             "[small, large]",
             "[small, large], objective: {kind: threshold, threshold: 0.5, strong: lrge}",
-            "<config>:7: routes.auto.objective.strong: `lrge` is not a candidate of this route "
-            "(did you mean `large`?)",
+            (
+                "<config>:7: routes.auto.objective.strong: `lrge` is not a candidate of this route "
+                "(did you mean `large`?)"
+            ),
         ),
         (
             "prices: {input: 0.15, output: 0.6}",
