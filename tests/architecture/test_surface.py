@@ -29,9 +29,8 @@ ENVIRONMENT = dict.fromkeys(
 
 def metric_names() -> list[str]:
     metrics = Metrics(CollectorRegistry())
-    names = []
-    for family in metrics.registry.collect():
-        names.append(family.name + ("_total" if family.type == "counter" else ""))
+    families = metrics.registry.collect()
+    names = [f.name + ("_total" if f.type == "counter" else "") for f in families]
     return sorted(names)
 
 
