@@ -7,19 +7,21 @@ give the same bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from app.lab.item_response import Precisions, fit_item_response
 from app.routing.estimators.base import Array
-from app.routing.estimators.clusters import EXTREME, ClusterTable, log_odds_of, sigmoid
+from app.routing.estimators.clusters import ClusterTable, log_odds_of, mean_quality, sigmoid
 from app.routing.estimators.knn import MISSING, SCORE_STEPS
 
 Vectors = NDArray[np.float32]
-_NEWTON_STEPS = 100
+_LENGTH_ROUNDS = 100
 _DIFFICULTY_STEPS = 4
+_LARGEST_DIFFICULTY = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,7 @@ class FitSettings:
     """
 
     clusters: int = 64
-    cell_kappa: float = 8.0
-    """Scores that the item-response prediction of a cell is worth."""
-    ability_precision: float = 0.05
-    ease_precision: float = 1.0
+    precisions: Precisions = field(default_factory=Precisions)
     difficulty_precision: float = 1.0
     ridge_common: float = 30.0
     ridge_own: float = 30.0
@@ -61,28 +60,24 @@ def quantise_scores(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
 def fit_table(
     vectors: Vectors, scores: NDArray[np.float32], settings: FitSettings, seed: int
 ) -> FittedTable:
-    """Clusters the prompts, fits the table over them, and each prompt's departure from its own."""
+    """Clusters the prompts and fits the item-response model over them."""
     centroids = cluster(vectors, min(settings.clusters, max(1, len(vectors) // 8)), seed)
+    clusters = len(centroids)
     row_clusters = np.argmax(vectors @ centroids.T, axis=1)
-    known = ~np.isnan(scores)
-    filled = np.where(known, scores, 0.0).astype(np.float64)
-    shape = (len(centroids), scores.shape[1])
-    counts, sums = np.zeros(shape), np.zeros(shape)
-    np.add.at(counts, row_clusters, known)
-    np.add.at(sums, row_clusters, filled)
-    ability, ease = _item_response(counts, sums, settings)
-    expected = sigmoid(ability[None, :] + ease[:, None])
-    cells = log_odds_of((sums + settings.cell_kappa * expected) / (counts + settings.cell_kappa))
-    weights = np.bincount(row_clusters, minlength=len(centroids)) / len(vectors)
+    fit = fit_item_response(scores, row_clusters, clusters, settings.precisions)
+    cells = log_odds_of(mean_quality(fit.cells, fit.spread[:, None]))
+    counts = np.zeros((clusters, scores.shape[1]))
+    np.add.at(counts, row_clusters, ~np.isnan(scores))
     table = ClusterTable(
         cells=cells.astype(np.float32),
         counts=counts.astype(np.float32),
-        ability=ability.astype(np.float32),
-        ease=ease.astype(np.float32),
-        weights=weights.astype(np.float32),
+        ability=fit.ability.astype(np.float32),
+        ease=fit.ease.astype(np.float32),
+        spread=fit.spread.astype(np.float32),
+        weights=(np.bincount(row_clusters, minlength=clusters) / len(vectors)).astype(np.float32),
     )
-    difficulty = _difficulty(cells[row_clusters], filled, known, settings)
-    return FittedTable(table, row_clusters.astype(np.uint16), difficulty)
+    difficulty = _difficulty(cells[row_clusters], scores, settings.difficulty_precision)
+    return FittedTable(table, row_clusters.astype(np.uint16), difficulty.astype(np.float32))
 
 
 def cluster(vectors: Vectors, count: int, seed: int) -> Vectors:
@@ -159,7 +154,7 @@ def fit_lengths(
     overall = sums.sum() / counts.sum()
     wordiness, length = np.ones(shape[1]), np.full(clusters, overall)
     # One pseudo-observation of the overall mean keeps clusters and models without lengths finite.
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(_LENGTH_ROUNDS):
         wordiness = (sums.sum(axis=0) + overall) / (
             (counts * length[:, None]).sum(axis=0) + overall
         )
@@ -171,38 +166,20 @@ def fit_lengths(
     )
 
 
-def _item_response(counts: Array, sums: Array, settings: FitSettings) -> tuple[Array, Array]:
-    """Ability of each model and ease of each cluster in sigmoid(ability + ease), by alternating
-    Newton steps.
-    """
-    ability, ease = np.zeros(counts.shape[1]), np.zeros(counts.shape[0])
-    for _ in range(_NEWTON_STEPS):
-        expected = sigmoid(ability[None, :] + ease[:, None])
-        slope = (counts * expected * (1.0 - expected)).sum(axis=0) + settings.ability_precision
-        ability += (
-            (sums - counts * expected).sum(axis=0) - settings.ability_precision * ability
-        ) / slope
-        expected = sigmoid(ability[None, :] + ease[:, None])
-        slope = (counts * expected * (1.0 - expected)).sum(axis=1) + settings.ease_precision
-        ease += ((sums - counts * expected).sum(axis=1) - settings.ease_precision * ease) / slope
-    return ability, ease
+def _difficulty(prior: Array, scores: NDArray[np.float32], precision: float) -> Array:
+    """Each row's shift from the prior that is common to all models scored on it.
 
-
-def _difficulty(
-    prior: Array, filled: Array, known: NDArray[np.bool_], settings: FitSettings
-) -> NDArray[np.float32]:
-    """Each row's shift common to all models that answered it, shrunk to zero: positive is easier
-    than its cluster.
+    Held more tightly to zero than the item-response fit would: here it must not absorb what
+    belongs to the models, and rows with two scores say little about either.
     """
+    known = ~np.isnan(scores)
     shift = np.zeros(len(prior))
     for _ in range(_DIFFICULTY_STEPS):
         expected = sigmoid(prior + shift[:, None])
-        surprise = np.where(known, filled - expected, 0.0).sum(axis=1)
+        surprise = np.where(known, scores - expected, 0.0).sum(axis=1)
         information = np.where(known, expected * (1.0 - expected), 0.0).sum(axis=1)
-        precision = settings.difficulty_precision
         shift += (surprise - precision * shift) / (information + precision)
-    limit = float(log_odds_of(np.array(1.0 - EXTREME)))
-    return np.clip(shift, -limit, limit).astype(np.float32)
+    return np.clip(shift, -_LARGEST_DIFFICULTY, _LARGEST_DIFFICULTY)
 
 
 def _ridge(inputs: Array, targets: Array, weights: Array, penalty: float) -> Array:

@@ -42,7 +42,7 @@ class Parts:
 
     def log_odds(self, weights: BlendWeights) -> Array:
         return np.asarray(
-            self.prior
+            weights.prior * self.prior
             + (weights.knn_common * self.knn_common + weights.linear_common * self.linear_common)[
                 :, None
             ]
@@ -122,6 +122,7 @@ def fit_weights(parts: Parts, scores: NDArray[np.float32]) -> BlendWeights:
     share = known / known.sum(axis=1, keepdims=True)
     answered = known.sum(axis=1, keepdims=True) >= 2
     terms = [
+        parts.prior,
         np.broadcast_to(parts.knn_common[:, None], scores.shape),
         parts.knn_own,
         np.broadcast_to(parts.linear_common[:, None], scores.shape),

@@ -151,6 +151,7 @@ def _write_files(router: TrainedRouter, staged: Path, tasks: Sequence[str]) -> N
         "counts": table.counts,
         "ability": table.ability,
         "ease": table.ease,
+        "spread": table.spread,
         "cluster_weights": table.weights,
         "heads": router.heads,
         "wordiness": router.lengths.wordiness,

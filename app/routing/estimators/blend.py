@@ -1,7 +1,7 @@
 """The first router's estimator: cluster, neighbourhood and linear heads added up in log-odds.
 
 Each starts where the one before it ends. The cluster table gives the prior; neighbourhood and heads
-each propose a shift common to all candidates and one of each candidate's own; four weights fitted
+each propose a shift common to all candidates and one of each candidate's own; five weights fitted
 on out-of-fold predictions say how far to follow them. Plain kNN loses to knowing the task alone on
 most data; shrunk this way it does not have to. What is unlike all outcomes falls back to each
 model's overall standing, with little support.
@@ -39,12 +39,13 @@ LIKE_SUPPORT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class BlendWeights:
-    """How far to follow each shift."""
+    """How far to follow the prior and each shift."""
 
-    knn_common: float = 0.5
-    knn_own: float = 1.0
+    prior: float = 1.0
+    knn_common: float = 1.0
+    knn_own: float = 0.5
     linear_common: float = 0.5
-    linear_own: float = 1.0
+    linear_own: float = 0.5
 
 
 class BlendEstimator:
@@ -130,7 +131,8 @@ class BlendEstimator:
         by = self._weights
         common = by.knn_common * local.common + by.linear_common * linear.common
         own = by.knn_own * local.own + by.linear_own * linear.own
-        return np.asarray(log_odds_of(shares @ self._prior.quality) + common + own)
+        prior = by.prior * log_odds_of(shares @ self._prior.quality)
+        return np.asarray(prior + common + own)
 
     def _without_vector(self) -> Estimate:
         return Estimate(

@@ -1,9 +1,9 @@
 """Quality by kind of prompt: what each model scores in the query's cluster.
 
-Clusters are k-means cells of the prompts (UniRoute, Avengers-Pro). A cell's value is its mean score
-shrunk to sigmoid(ability of the model + ease of the cluster), an item-response model over the whole
-table, so that a model scored on a few clusters has a sensible value in all, and models scored on
-different prompts can be compared.
+Clusters are k-means cells of the prompts (UniRoute, Avengers-Pro). Their values come from an
+item-response model over all outcomes: ability of the model, ease of the cluster, the model's bent
+for the cluster, difficulty of each prompt. So a model scored on a few clusters has a sensible value
+in all, and models scored on different prompts, even within a cluster, can be compared.
 
 A query belongs to clusters in the measure its neighbours do, not to the one with the nearest
 centre: at a border between two kinds of prompt, the hard choice is a coin toss
@@ -42,14 +42,18 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class ClusterTable:
-    """The fitted table over all known models. `cells` are log-odds, (clusters, models); `counts`
-    the scores in each.
+    """The fitted table over all known models.
+
+    `cells` are log-odds of the mean quality over a cluster's prompts, (clusters, models); `counts`
+    the scores in each. `ability`, `ease` and `spread`, the variance of difficulty within a cluster,
+    serve models without outcomes.
     """
 
     cells: NDArray[np.float32]
     counts: NDArray[np.float32]
     ability: NDArray[np.float32]
     ease: NDArray[np.float32]
+    spread: NDArray[np.float32]
     weights: NDArray[np.float32]
 
     def ability_for(self, quality: float) -> float:
@@ -58,7 +62,7 @@ class ClusterTable:
         low, high = -20.0, 20.0
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2.0
-            if float(self.weights @ sigmoid(middle + self.ease.astype(np.float64))) < target:
+            if float(self.weights @ mean_quality(middle + self.ease, self.spread)) < target:
                 low = middle
             else:
                 high = middle
@@ -70,22 +74,25 @@ class ClusterTable:
         counts = np.zeros_like(log_odds)
         for at, standing in enumerate(standings):
             if standing.column is None:
-                log_odds[:, at] = standing.ability + self.ease
+                log_odds[:, at] = log_odds_of(
+                    mean_quality(standing.ability + self.ease, self.spread)
+                )
             else:
                 log_odds[:, at] = self.cells[:, standing.column]
                 counts[:, at] = self.counts[:, standing.column]
+        quality = sigmoid(log_odds)
         return ClusterPrior(
             log_odds=log_odds,
-            quality=sigmoid(log_odds),
+            quality=quality,
             counts=counts,
-            overall=self.weights.astype(np.float64) @ sigmoid(log_odds),
+            overall=self.weights.astype(np.float64) @ quality,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterPrior:
-    """Quality of each candidate in each cluster, (clusters, candidates), and `overall` over all
-    prompts.
+    """Mean quality of each candidate in each cluster, (clusters, candidates), also as log-odds, and
+    over all prompts.
     """
 
     log_odds: Array
@@ -111,6 +118,16 @@ class ClusterVotes:
 
 def sigmoid(x: Array) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-x)))
+
+
+def mean_quality(
+    log_odds: Array | NDArray[np.float32], spread: Array | NDArray[np.float32]
+) -> Array:
+    """Mean of sigmoid(log_odds + d) over difficulties d of variance `spread`.
+
+    MacKay's approximation: prompts of mixed difficulty pull every mean towards a half.
+    """
+    return sigmoid(np.asarray(log_odds / np.sqrt(1.0 + np.pi / 8.0 * spread), dtype=np.float64))
 
 
 def log_odds_of(p: Array) -> Array:
