@@ -6,6 +6,7 @@ serving needs.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -201,6 +202,9 @@ def application(loaded: Loaded) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        # What was built until now lives as long as the process: the collector need not look again.
+        gc.collect()
+        gc.freeze()
         async with client:
             yield {"header_timeout_seconds": server.header_timeout_seconds}
         if embedder is not None:

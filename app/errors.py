@@ -158,6 +158,13 @@ class ConnectFailed(UpstreamError):
     outcome = "connect_failed"
 
 
+class StaleConnection(UpstreamError):
+    """A kept connection turned out to be closed: the same model may be asked again, once."""
+
+    code = "upstream_cut"
+    outcome = "stale"
+
+
 class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
@@ -205,18 +212,22 @@ class UpstreamServerError(UpstreamError):
 
 
 class UpstreamRefusedRequest(UpstreamError):
-    """A 4xx about the request itself: every other model would be given the same, so it is final."""
+    """A 4xx about the request itself, which goes to the client as the upstream wrote it.
+
+    Final where every other model would say the same; a request that is too large or too long for
+    one model may fit another.
+    """
 
     status = 400
     type = "invalid_request_error"
     code = "upstream_refused_request"
     outcome = "refused_request"
-    moves_on = False
 
-    def __init__(self, message: str, *, status: int, body: bytes) -> None:
+    def __init__(self, message: str, *, status: int, body: bytes, moves_on: bool) -> None:
         super().__init__(message)
         self.status = status
         self.body = body
+        self.moves_on = moves_on
 
 
 class GatewayFault(GatewayError):

@@ -32,7 +32,7 @@ from app.routing.names import Names
 from app.routing.route import Route
 from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
-from app.wire.openai_chat import error_body, is_envelope
+from app.wire.openai_chat import error_body, read_error
 
 
 @dataclass(slots=True)
@@ -48,25 +48,32 @@ class Pipeline:
 
     async def chat(self, request: Request) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
-        record = Record(request.id, request.model, request.stream, request.started)
+        record = Record(request.id, request.started, request.received)
         self.metrics.in_flight.inc()
         decision: Decision | None = None
         try:
             decision = await self.decision(request, record)
             result = await deliver(request, decision.plan, self.upstreams, record)
         except GatewayError as error:
-            return self._refused(request, record, decision, error)
+            return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
             self._settle(record, decision, "client_gone", CLIENT_CLOSED)
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still answer in the envelope
             log.exception("request %s failed inside the gateway", request.id, exc_info=error)
-            return self._refused(request, record, decision, GatewayFault("Internal error."))
+            fault = GatewayFault("Internal error.")
+            return self._refused(record, decision, fault, debug=request.debug)
         if record.model != decision.chosen.name:
             record.decision = "fallback"
         if isinstance(result, Whole):
             return self._whole(request, record, decision, result)
         return self._stream(request, record, decision, result)
+
+    def refuse(self, request_id: str, started: float, error: GatewayError) -> Reply:
+        """Answer what never became a request; it is counted like any other."""
+        record = Record(request_id, started, received=perf_counter())
+        self.metrics.in_flight.inc()
+        return self._refused(record, None, error)
 
     async def decision(self, request: Request, record: Record) -> Decision:
         """Admit, inspect and decide. Raises CallerError."""
@@ -79,14 +86,18 @@ class Pipeline:
             decision = await self._decide(target, facts)
         record.route = decision.route_name
         record.decision, record.reason = decision.kind, decision.reason
-        record.decide_seconds = perf_counter() - request.started
+        record.decide_seconds = perf_counter() - request.received
         self.metrics.decided(record, decision.novelty)
         return decision
 
     async def _decide(self, route: Route, facts: Facts) -> Decision:
         able = eligible(route, facts)
         if len(able) < 2:
-            return by_rule(route, facts, "only_candidate")
+            # Nothing to choose between, so nothing is worth predicting.
+            return by_rule(route, facts, "only_candidate" if able else "only_fallbacks")
+        return await self._predict(route, facts)
+
+    async def _predict(self, route: Route, facts: Facts) -> Decision:
         try:
             query = await self._query(facts)
             return decide(route, facts, route.estimator.estimate(query))
@@ -100,11 +111,11 @@ class Pipeline:
         facts = inspect(request.payload)
         if isinstance(target, Model):
             return explain(pin(target), facts)
-        decision = await self._decide(target, facts)
+        eligible(target, facts)
+        decision = await self._predict(target, facts)
         evidence: tuple[Neighbour, ...] = ()
         if neighbours and decision.options:
-            query = await self._query(facts)
-            evidence = target.estimator.neighbours(query, neighbours)
+            evidence = target.estimator.neighbours(await self._query(facts), neighbours)
         return explain(decision, facts, evidence)
 
     async def _query(self, facts: Facts) -> Query:
@@ -122,37 +133,48 @@ class Pipeline:
     def _whole(self, request: Request, record: Record, decision: Decision, result: Whole) -> Reply:
         record.usage = result.usage
         self._settle(record, decision, "ok", 200)
-        return Reply(200, result.body, headers=_headers(request, record, decision))
+        return Reply(200, result.body, headers=_headers(record, decision, debug=request.debug))
 
     def _stream(
         self, request: Request, record: Record, decision: Decision, opened: Opened
     ) -> StreamReply:
-        record.first_token_seconds = perf_counter() - request.started
+        record.first_token_seconds = perf_counter() - request.received
 
         def ended(outcome: str) -> None:
             record.usage = opened.reader.usage
+            # The attempt looked well at its first event; how it ended is known only now.
+            record.attempts[-1].outcome = outcome
             status = CLIENT_CLOSED if outcome == "client_gone" else 200
             self._settle(record, decision, outcome, status)
 
         relay = Relay(opened, ended)
-        return StreamReply(relay.events(), relay.close, headers=_headers(request, record, decision))
+        headers = _headers(record, decision, debug=request.debug)
+        return StreamReply(relay.events(), relay.close, relay.deadline, headers)
 
     def _refused(
-        self, request: Request, record: Record, decision: Decision | None, error: GatewayError
+        self,
+        record: Record,
+        decision: Decision | None,
+        error: GatewayError,
+        *,
+        debug: bool = False,
     ) -> Reply:
-        record.error_code = error.code
         self._settle(record, decision, "error", error.status)
-        if isinstance(error, UpstreamRefusedRequest) and is_envelope(error.body):
+        if isinstance(error, UpstreamRefusedRequest) and read_error(error.body):
             body = error.body
         else:
             body = error_body(error.message, error.type, error.param, error.code)
-        headers = [*error.headers, *_headers(request, record, decision)]
+        headers = [*error.headers, *_headers(record, decision, debug=debug)]
         return Reply(error.status, body, headers=headers)
 
     def _settle(self, record: Record, decision: Decision | None, outcome: str, status: int) -> None:
         """Book the request, once."""
         record.outcome, record.status = outcome, status
-        record.duration_seconds = perf_counter() - record.started
+        now = perf_counter()
+        record.duration_seconds = now - record.started
+        if record.attempts:
+            visible = record.first_token_seconds or now - record.received
+            record.overhead_seconds = max(visible - record.upstream_seconds, 0.0)
         self.metrics.in_flight.dec()
         if decision is not None and record.usage is not None:
             served = next(m for m in decision.plan if m.name == record.model)
@@ -166,7 +188,7 @@ class Pipeline:
         self.metrics.settle(record)
 
 
-def _headers(request: Request, record: Record, decision: Decision | None) -> Headers:
+def _headers(record: Record, decision: Decision | None, *, debug: bool) -> Headers:
     """What Pointsman says about a reply; with `x-pointsman-debug: true` more of it."""
     headers = [
         ("x-pointsman-request-id", record.request_id),
@@ -179,7 +201,7 @@ def _headers(request: Request, record: Record, decision: Decision | None) -> Hea
         headers.append(("x-pointsman-cost-usd", usd_text(record.cost)))
     if record.saved is not None:
         headers.append(("x-pointsman-saved-usd", usd_text(record.saved)))
-    if request.debug:
+    if debug:
         headers += _debug_headers(record, decision)
     return headers
 

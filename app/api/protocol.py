@@ -7,17 +7,32 @@ connection closed; nobody else notices. Bounds on the body are kept in `api.wire
 from __future__ import annotations
 
 import asyncio
+import re
 from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.wire import new_request_id
 from app.wire.openai_chat import error_body
 
 MAX_HEAD_BYTES = 64 * 1024
 _DEFAULT_HEADER_SECONDS = 10.0
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
+
+
+_UPGRADE = re.compile(rb"(?i)\r\nupgrade:(?=[^\r\n]*(?:\r\n|$))")
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Take away the offer to upgrade, which a server may ignore.
+
+    Java's HTTP client offers h2c with every request; the parser would stop at the head and drop
+    the body that follows.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-upgrade-ignored:", head) + end + body
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -27,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_pending = True
         self._head_bytes = 0
+        self._in_body = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._refused = False
         self._discarded = 0
@@ -44,6 +60,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             self._discard(data)
             return
+        if not self._in_body and b"pgrade" in data:
+            data = _without_upgrade(data)
         super().data_received(data)
         if not self._head_pending or self._refused or self.parser is None:
             return
@@ -54,12 +72,17 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._head_timer is None:
             self._start_head_timer()
 
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
     def on_message_begin(self) -> None:
         self._head_pending = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._head_pending = False
+        self._in_body = True
         self._head_bytes = 0
         self._stop_head_timer()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -76,6 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
             "content-type: application/json\r\n"
             f"content-length: {len(body)}\r\n"
+            f"x-pointsman-request-id: {new_request_id()}\r\n"
             "connection: close\r\n\r\n"
         )
         self._refused = True

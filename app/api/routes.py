@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
 from app.api import probes, wire
@@ -31,21 +32,42 @@ from app.errors import (
 from app.pipeline import Pipeline
 from app.telemetry.logs import log
 
+CHAT = "/v1/chat/completions"
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 
-def application(pipeline: Pipeline, limits: Server, lifespan: Lifespan | None = None) -> FastAPI:
+class Gateway(FastAPI):
+    """A FastAPI application with hot doors in front, which its middleware would slow down."""
+
+    hot: Mapping[tuple[str, str], ASGIApp]
+    """ASGI applications by method and path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        door = self.hot.get((scope["method"], scope["path"]))
+        if door is not None:
+            await door(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, _with_request_id(send))
+
+
+def application(pipeline: Pipeline, limits: Server, lifespan: Lifespan | None = None) -> Gateway:
     """Every door of the gateway."""
-    app = FastAPI(
+    app = Gateway(
         title="Pointsman",
         version=__version__,
         description="An OpenAI-compatible gateway that sends each request to the cheapest model "
         "capable of it.",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
-    app.router.routes.insert(
-        0, Route("/v1/chat/completions", ChatDoor(pipeline, limits), methods=["POST"])
-    )
+    chat = ChatDoor(pipeline, limits)
+    app.hot = {("POST", CHAT): chat}
+    # Also in the table, for 405 on other methods and for who mounts the application.
+    app.router.routes.append(Route(CHAT, chat, methods=["POST"]))
     app.include_router(models.doors(pipeline.names))
     app.include_router(decision.doors(pipeline, limits))
     app.include_router(probes.doors(pipeline.metrics))
@@ -56,22 +78,30 @@ def application(pipeline: Pipeline, limits: Server, lifespan: Lifespan | None = 
     return app
 
 
+def _with_request_id(send: Send) -> Send:
+    async def with_id(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            request_id = (b"x-pointsman-request-id", wire.new_request_id().encode())
+            message = {**message, "headers": [*message["headers"], request_id]}
+        await send(message)
+
+    return with_id
+
+
 def _response(error: GatewayError) -> Response:
-    reply = wire.refusal(error, [("x-pointsman-request-id", wire.new_request_id())])
+    reply = wire.refusal(error)
     return Response(reply.body, reply.status, dict(reply.headers), reply.content_type)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, GatewayError)
+async def _refused(request: Request, error: Any) -> Response:
     return _response(error)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException | StarletteHTTPException)
+async def _http_error(request: Request, error: Any) -> Response:
     path = request.url.path[:200]
     match error.status_code:
         case 404:
-            message = f"No such path: {path}. The doors are listed at /docs."
+            message = f"No such path: {path}. See docs/api.md for the doors."
             return _response(UnknownPath(message))
         case 405:
             allowed = (error.headers or {}).get("Allow", "")
@@ -86,8 +116,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return _response(fault)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _invalid(request: Request, error: Any) -> Response:
     first = error.errors()[0]
     field = ".".join(str(step) for step in first["loc"][1:]) or None
     return _response(InvalidField(f"`{field}`: {first['msg']}.", param=field))

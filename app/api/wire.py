@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from starlette.types import Receive, Scope, Send
 
@@ -16,6 +17,8 @@ from app.errors import BodyTooLarge, BodyTooSlow, GatewayError
 from app.exchange.reply import Headers, Reply, StreamReply
 from app.wire.openai_chat import error_body
 
+_CLOSE = [("connection", "close")]
+_READER_GRACE_SECONDS = 1.0
 _DRAIN_FACTOR = 4
 """How many times the limit is read and thrown away before the connection is given up."""
 
@@ -73,14 +76,10 @@ async def read_body(receive: Receive, *, limit: int, seconds: float) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-_CLOSE = [("connection", "close")]
-
-
 @contextmanager
 def hang_up_cancels(receive: Receive) -> Iterator[None]:
     """Cancel the current task when the client goes away."""
-    task = asyncio.current_task()
-    assert task is not None
+    task = cast("asyncio.Task[None]", asyncio.current_task())
     gone = False
 
     async def watch() -> None:
@@ -117,31 +116,37 @@ async def send_reply(send: Send, reply: Reply) -> None:
 
 
 async def send_stream(send: Send, reply: StreamReply) -> None:
-    """Send events as they come; a slow client slows the reading from the upstream."""
+    """Send events as they come; a slow client slows the reading from the upstream.
+
+    A client that stops reading is given up shortly after the upstream's total time: by then the
+    relay has said its last word, and only the client can be late.
+    """
+    start = {
+        "type": "http.response.start",
+        "status": reply.status,
+        "headers": [
+            (b"content-type", reply.content_type.encode()),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *_encoded(reply.headers),
+        ],
+    }
     try:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": reply.status,
-                "headers": [
-                    (b"content-type", reply.content_type.encode()),
-                    (b"cache-control", b"no-cache"),
-                    (b"x-accel-buffering", b"no"),
-                    *_encoded(reply.headers),
-                ],
-            }
-        )
-        async for block in reply.events:
-            await send({"type": "http.response.body", "body": block, "more_body": True})
+        async with asyncio.timeout_at(reply.deadline + _READER_GRACE_SECONDS):
+            await send(start)
+            async for block in reply.events:
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+    except TimeoutError:
+        return  # the server drops a connection whose answer was left unfinished
     finally:
         reply.close()
     await send({"type": "http.response.body", "body": b""})
 
 
-def refusal(error: GatewayError, headers: Headers | None = None) -> Reply:
+def refusal(error: GatewayError) -> Reply:
     """An error in OpenAI's envelope."""
     body = error_body(error.message, error.type, error.param, error.code)
-    return Reply(error.status, body, headers=[*error.headers, *(headers or [])])
+    return Reply(error.status, body, headers=[*error.headers])
 
 
 def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -32,8 +32,11 @@ def command(prompt: str, file: Path, model: str, neighbours: int, as_json: bool)
     from app.config.load import load
     from app.wire import openai_chat
 
-    body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]})
-    request = openai_chat.parse(body, request_id="cli", started=perf_counter(), max_images=0)
+    # What the terminal's encoding could not read arrives as lone surrogates.
+    text = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": text}]})
+    now = perf_counter()
+    request = openai_chat.parse(body, request_id="cli", started=now, received=now, max_images=0)
     pipeline = offline_pipeline(compile_config(load(file)))
     account = asyncio.run(pipeline.explain(request, neighbours))
     if as_json:

@@ -34,7 +34,12 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 @click.option("--host", help="Overrides server.host.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Overrides server.port.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Overrides server.workers.")
-@click.option("--log-level", default="info", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
 def command(
     file: Path, host: str | None, port: int | None, workers: int | None, log_level: str
 ) -> None:
@@ -70,6 +75,7 @@ def command(
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             timeout_keep_alive=int(server.keep_alive_seconds),
             timeout_graceful_shutdown=30,
             backlog=4096,

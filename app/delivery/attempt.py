@@ -5,7 +5,7 @@ For a stream that point is the first event: until then another model can take ov
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.catalog.model import Model
@@ -27,6 +27,8 @@ from app.wire.openai_chat import StreamReader
 from app.wire.sse import EventBuffer
 
 _PATH = "/chat/completions"
+_KEY_CODES = frozenset({"invalid_api_key", "invalid_authentication"})
+_TOO_LONG = "context_length_exceeded"
 
 
 @dataclass(slots=True)
@@ -42,7 +44,6 @@ class Opened:
     """A stream whose first event has come; `first` is that block, not yet passed on."""
 
     answer: Answer
-    blocks: AsyncIterator[bytes]
     buffer: EventBuffer
     reader: StreamReader
     first: bytes
@@ -51,10 +52,10 @@ class Opened:
 async def attempt(request: Request, model: Model, upstream: Upstream) -> Whole | Opened:
     """Give the request to a model. Raises an UpstreamError."""
     body = openai_chat.body_for(request, model.upstream_id, ask_usage=upstream.stream_usage)
-    answer = await upstream.post(_PATH, body, request.forward_headers)
+    answer = await upstream.post(_PATH, body)
     try:
         if answer.status != 200:
-            raise _error(upstream.name, answer.status, answer.headers, await answer.read())
+            raise _error(upstream, answer.status, answer.headers, await answer.read())
         if request.stream:
             return await _open(request, model, answer)
         return Whole(*openai_chat.read_reply(await answer.read(), model.name))
@@ -68,25 +69,27 @@ async def _open(request: Request, model: Model, answer: Answer) -> Opened:
     """Read up to and including the first event."""
     reader = StreamReader(model.name, hide_usage=not request.include_usage)
     buffer = EventBuffer()
-    blocks = answer.blocks()
     early = b""
-    async for data in blocks:
+    while data := await answer.block():
         whole = buffer.feed(data)
         if not whole:
             continue
         early += whole
         if reader.open(whole):
-            return Opened(answer, blocks, buffer, reader, early)
+            answer.begin()
+            return Opened(answer, buffer, reader, early)
     raise MalformedReply("The upstream's stream ended before its first chunk.")
 
 
-def _error(name: str, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-    """Our error for an upstream's status; what its body says is passed on only for 4xx that are
-    about the request itself: others may name the gateway's own credentials."""
+def _error(
+    upstream: Upstream, status: int, headers: Mapping[str, str], body: bytes
+) -> UpstreamError:
+    """Our error for an upstream's status."""
+    name = upstream.name
     match status:
-        case 401 | 402 | 403:
+        case 401 | 402 | 403 | 407:
             return UpstreamRejectedKey(f"Upstream `{name}` refused the gateway's credentials.")
-        case 404:
+        case 404 | 405 | 426:
             return UpstreamNotFound(f"Upstream `{name}` does not know the model or the address.")
         case 408:
             return UpstreamTimeout(f"Upstream `{name}` gave up waiting (408).")
@@ -102,6 +105,16 @@ def _error(name: str, status: int, headers: Mapping[str, str], body: bytes) -> U
             return UpstreamServerError(f"Upstream `{name}` failed ({status}).")
         case _ if status < 400:
             return MalformedReply(f"Upstream `{name}` answered {status}; it is not followed.")
-    return UpstreamRefusedRequest(
-        f"Upstream `{name}` refused the request ({status}).", status=status, body=body
-    )
+    return _refusal(upstream, status, body)
+
+
+def _refusal(upstream: Upstream, status: int, body: bytes) -> UpstreamError:
+    """A 4xx about the request itself; only such a body may be shown, and only if it tells nothing
+    about the gateway's own credentials."""
+    name = upstream.name
+    error = openai_chat.read_error(body) or {}
+    if error.get("code") in _KEY_CODES or upstream.mentions_secret(body):
+        return UpstreamRejectedKey(f"Upstream `{name}` refused the gateway's credentials.")
+    too_long = status == 413 or error.get("code") == _TOO_LONG
+    message = f"Upstream `{name}` refused the request ({status})."
+    return UpstreamRefusedRequest(message, status=status, body=body, moves_on=too_long)

@@ -8,9 +8,10 @@ from time import perf_counter
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole, attempt
 from app.delivery.upstreams.base import Upstream
-from app.errors import UpstreamError
+from app.errors import StaleConnection, UpstreamError, UpstreamRateLimited
 from app.exchange.record import Attempt, Record
 from app.exchange.request import Request
+from app.telemetry.logs import attempt_failed
 
 
 async def deliver(
@@ -26,29 +27,40 @@ async def deliver(
     """
     errors: list[UpstreamError] = []
     for model in plan:
-        started = perf_counter()
-        outcome, status = "cancelled", None
         try:
-            result = await attempt(request, model, upstreams[model.upstream])
-            outcome, status = "ok", 200
+            try:
+                return await _noted(request, model, upstreams[model.upstream], record)
+            except StaleConnection:
+                return await _noted(request, model, upstreams[model.upstream], record)
         except UpstreamError as error:
-            outcome, status = error.outcome, error.status
             if not error.moves_on:
                 raise
             errors.append(error)
-        else:
-            record.model, record.upstream = model.name, model.upstream
-            return result
-        finally:
-            seconds = perf_counter() - started
-            record.upstream_seconds += seconds
-            record.attempts.append(Attempt(model.upstream, model.name, outcome, seconds, status))
     raise _most_telling(errors)
+
+
+async def _noted(
+    request: Request, model: Model, upstream: Upstream, record: Record
+) -> Whole | Opened:
+    """One attempt, with its line in the record, and in the log if it failed."""
+    started = perf_counter()
+    outcome, status = "cancelled", None
+    try:
+        result = await attempt(request, model, upstream)
+        outcome, status = "ok", 200
+    except UpstreamError as error:
+        outcome, status = error.outcome, error.status
+        attempt_failed(record.request_id, upstream.name, model.name, error)
+        raise
+    finally:
+        seconds = perf_counter() - started
+        record.upstream_seconds += seconds
+        record.attempts.append(Attempt(upstream.name, model.name, outcome, seconds, status))
+    record.model, record.upstream = model.name, upstream.name
+    return result
 
 
 def _most_telling(errors: list[UpstreamError]) -> UpstreamError:
     """429 only if every upstream said so: a client waits for a 429, and retries a 5xx."""
-    if len({error.code for error in errors}) == 1:
-        return errors[-1]
-    others = [error for error in errors if error.code != "upstream_rate_limited"]
-    return others[-1]
+    others = [error for error in errors if error.code != UpstreamRateLimited.code]
+    return others[-1] if others else errors[-1]

@@ -8,43 +8,72 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from app.delivery.attempt import Opened
-from app.errors import UpstreamError
+from app.errors import UpstreamCut, UpstreamError
 from app.wire import sse
-from app.wire.openai_chat import error_body
+from app.wire.openai_chat import error_body, is_whole
 
 
 class Relay:
-    """Hands an opened stream on. `ended` is called once, with the outcome, however it ends."""
+    """Hands an opened stream on. `ended` is called once, with the outcome, however it ends:
+    `ok`, `client_gone`, an UpstreamError's outcome, or `failed`."""
 
     def __init__(self, opened: Opened, ended: Callable[[str], None]) -> None:
         self._opened = opened
         self._ended: Callable[[str], None] | None = ended
         self._outcome = "client_gone"
 
+    @property
+    def deadline(self) -> float:
+        """On the loop's clock: when the upstream's total time is over."""
+        return self._opened.answer.deadline
+
     async def events(self) -> AsyncIterator[bytes]:
         """Blocks of whole events for the client."""
-        reader, buffer = self._opened.reader, self._opened.buffer
+        answer, buffer = self._opened.answer, self._opened.buffer
+        reader = self._opened.reader
         try:
-            if block := reader.feed(self._opened.first):
-                yield block
-            async for data in self._opened.blocks:
-                whole = buffer.feed(data)
-                if whole and (block := reader.feed(whole)):
+            block = reader.feed(self._opened.first)
+            while True:
+                if block:
                     yield block
-            if buffer.tail.strip():
-                # A last event without its blank line: complete it rather than lose it.
-                yield reader.feed(buffer.tail.rstrip(b"\r\n") + b"\n\n")
+                if reader.done:
+                    break
+                if not (data := await answer.block()):
+                    if tail := self._tail():
+                        yield tail
+                    break
+                whole = buffer.feed(data)
+                block = reader.feed(whole) if whole else b""
+            if not reader.done and not reader.finished:
+                raise UpstreamCut("The upstream's stream ended before its answer did.")
             self._outcome = "failed" if reader.failed else "ok"
         except UpstreamError as error:
             self._outcome = error.outcome
             yield sse.event(error_body(error.message, error.type, None, error.code))
+        except Exception:
+            self._outcome = "failed"
+            raise
+
+    def _tail(self) -> bytes:
+        """A last event without its blank line: completed rather than lost, unless it is broken."""
+        tail = self._opened.buffer.tail.strip()
+        if not tail or not is_whole(sse.data_of(tail)):
+            return b""
+        return self._opened.reader.feed(tail + b"\n\n")
 
     def close(self) -> None:
         """Must be called by who reads: cancels the upstream if it is still at work, and settles.
 
         Not left to the generator: one that was never started would not run its `finally`.
         """
-        self._opened.answer.close()
-        if self._ended is not None:
-            ended, self._ended = self._ended, None
-            ended(self._outcome)
+        reader, answer = self._opened.reader, self._opened.answer
+        if reader.done:
+            answer.finish()
+        else:
+            answer.close()
+        if self._ended is None:
+            return
+        ended, self._ended = self._ended, None
+        if reader.done and not reader.failed:
+            self._outcome = "ok"  # who leaves after the end has had the answer
+        ended(self._outcome)

@@ -13,7 +13,8 @@ from app.exchange.usage import Usage
 
 @dataclass(slots=True)
 class Attempt:
-    """One call to an upstream. `outcome` is `ok` or one of the outcomes in `app.errors`."""
+    """One call to an upstream. `outcome` is `ok`, one of the outcomes in `app.errors`, or how its
+    stream ended."""
 
     upstream: str
     model: str
@@ -26,14 +27,14 @@ class Attempt:
 class Record:
     """One request, from its first byte to its last. Money in nano-dollars, None if unknown.
 
-    Seconds are durations: `decide_seconds` includes encoding, `upstream_seconds` is the time
-    spent waiting for upstreams, `first_token_seconds` from the request to the first event.
+    `started` is when the request arrived and `received` when its body was whole. Durations in
+    seconds: `duration` from the first, `decide` (encoding included), `first_token` (to the first
+    event) and `overhead` (without the time spent in upstreams, `upstream`) from the second.
     """
 
     request_id: str
-    requested_model: str
-    stream: bool
     started: float
+    received: float
     route: str = "none"
     decision: str = "none"
     reason: str = "none"
@@ -41,12 +42,12 @@ class Record:
     upstream: str | None = None
     status: int = 0
     outcome: str = "error"
-    error_code: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     cost: int | None = None
     baseline_cost: int | None = None
     duration_seconds: float = 0.0
+    overhead_seconds: float | None = None
     decide_seconds: float = 0.0
     upstream_seconds: float = 0.0
     first_token_seconds: float | None = None

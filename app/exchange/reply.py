@@ -28,6 +28,8 @@ class StreamReply:
 
     events: AsyncIterator[bytes]
     close: Callable[[], None]
+    deadline: float
+    """On the event loop's clock: a client that has not read it all by then is given up."""
     headers: Headers = field(default_factory=list)
     status: int = 200
     content_type: str = "text/event-stream; charset=utf-8"

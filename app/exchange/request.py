@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -11,7 +10,8 @@ from typing import Any
 class Request:
     """One chat request.
 
-    `payload` is `body` parsed once; nobody changes either. `started` is on the monotonic clock.
+    `payload` is `body` parsed once; nobody changes either. On the monotonic clock, `started` is
+    when the request arrived and `received` when its body was whole: a slow upload is not our time.
     """
 
     id: str
@@ -20,8 +20,7 @@ class Request:
     model: str
     stream: bool
     started: float
+    received: float
     debug: bool = False
     include_usage: bool = False
     """The client asked for the usage chunk of its stream itself."""
-    forward_headers: Mapping[str, str] = field(default_factory=dict)
-    """The few client headers that upstreams may see."""

@@ -15,7 +15,7 @@ from app.catalog.model import Model
 from app.errors import NoEligibleCandidate
 from app.routing.estimators.base import Estimate
 from app.routing.facts import Facts
-from app.routing.objective import Option
+from app.routing.objective import Choice, Option
 from app.routing.route import Route
 
 Kind = Literal["learned", "pinned", "sticky", "rule", "fallback", "cached"]
@@ -85,12 +85,10 @@ def decide(route: Route, facts: Facts, estimate: Estimate) -> Decision:
     """Choose by the route's objective. `estimate` covers `route.candidates`, in their order."""
     options = _options(route, facts, estimate)
     able = [option for option in options if option.eligible]
-    if not able:
-        return by_rule(route, facts, "only_fallbacks")
-    choice = route.objective.choose(able)
+    choice = route.objective.choose(able) if able else Choice((), "only_fallbacks")
     return Decision(
-        kind="learned" if route.learned else "rule",
-        reason=choice.reason if len(able) > 1 else "only_candidate",
+        kind="learned" if route.learned and len(able) > 1 else "rule",
+        reason="only_candidate" if len(able) == 1 else choice.reason,
         plan=_plan([option.model for option in choice.order], route, facts),
         route=route,
         options=options,

@@ -21,6 +21,8 @@ _SHORT_TURN = 24
 """A turn as short as "yes, do that" says nothing alone; the turn before it is put in front."""
 
 _IMAGE_TOKENS = 800
+_AUDIO_TOKENS = 500
+_FILE_TOKENS = 2_000
 _MESSAGE_TOKENS = 4
 _ASCII_PER_TOKEN = 4.0
 _OTHER_PER_TOKEN = 1.7
@@ -56,13 +58,16 @@ def inspect(payload: Mapping[str, Any]) -> Facts:
     for message in payload["messages"]:
         text, size = _read(message.get("content"), needs)
         tokens += _MESSAGE_TOKENS + size
-        if message.get("tool_calls"):
-            tokens += _json_size(message["tool_calls"])
+        calls = message.get("tool_calls") or message.get("function_call")
         role = message["role"]
         if role == "user":
             users.append(text)
         elif role in ("tool", "function"):
             tool_results += 1
+        if calls:
+            tokens += _json_size(calls)
+        if calls or role in ("tool", "function"):
+            needs.add("tools")
     _needs_of_options(payload, needs)
     for key in ("tools", "functions", "response_format"):
         if payload.get(key):
@@ -98,14 +103,18 @@ def _read(content: Any, needs: set[str]) -> tuple[str, float]:
                 size += _IMAGE_TOKENS
             case "input_audio":
                 needs.add("audio")
+                size += _AUDIO_TOKENS
             case "file":
                 needs.add("files")
+                size += _FILE_TOKENS
     return "\n".join(texts), size
 
 
 def _needs_of_options(payload: Mapping[str, Any], needs: set[str]) -> None:
     if payload.get("tools") or payload.get("functions"):
         needs.add("tools")
+    if payload.get("parallel_tool_calls") and payload.get("tools"):
+        needs.add("parallel_tools")
     if payload.get("logprobs"):
         needs.add("logprobs")
     if "audio" in (payload.get("modalities") or ()):
@@ -141,14 +150,16 @@ def _without_harness(text: str) -> str:
     if "</" not in text:
         return text.strip()
     kept: list[str] = []
-    position, opened = 0, None
+    position, opened, depth = 0, None, 0
     for tag in _HARNESS_TAG.finditer(text):
         closing, name = tag.group(1), tag.group(2).lower()
-        if opened is None and not closing:
-            opened = tag
-        elif opened is not None and closing and name == opened.group(2).lower():
-            kept.append(text[position : opened.start()])
-            position, opened = tag.end(), None
+        if opened is None:
+            opened, depth = (None, 0) if closing else (tag, 1)
+        elif name == opened.group(2).lower():
+            depth += -1 if closing else 1
+            if depth == 0:
+                kept.append(text[position : opened.start()])
+                position, opened = tag.end(), None
     kept.append(text[position:])
     return "".join(kept).strip()
 

@@ -44,4 +44,5 @@ class Names:
         route = self.routes.get(DEFAULT_ROUTE)
         if match is None or route is None:
             return None
-        return replace(route, objective=Threshold(float(match.group(1))))
+        threshold = Threshold(float(match.group(1)), strong=route.baseline.name)
+        return replace(route, objective=threshold)

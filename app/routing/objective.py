@@ -135,12 +135,20 @@ class Threshold:
     def _pair(self, options: Sequence[Option]) -> tuple[Option, Option]:
         """The named pair where both are eligible; else the best known stand-ins."""
         by_name = {option.model.name: option for option in options}
-        dearest = max(options, key=lambda option: (option.price_rank, option.quality))
+        named_weak = by_name.get(self.weak or "")
+        # A price that is not known makes nothing strong.
+        dearest = max(
+            (option for option in options if option is not named_weak),
+            key=lambda option: (option.cost or -1, option.quality),
+            default=options[0],
+        )
         strong = by_name.get(self.strong or "", dearest)
-        others = [option for option in options if option is not strong] or [strong]
-        cheapest = min(others, key=lambda option: (option.price_rank, -option.quality))
-        weak = by_name.get(self.weak or "", cheapest)
-        return strong, weak
+        cheapest = min(
+            (option for option in options if option is not strong),
+            key=lambda option: (option.price_rank, -option.quality),
+            default=strong,
+        )
+        return strong, named_weak if named_weak not in (None, strong) else cheapest
 
     def describe(self) -> dict[str, object]:
         return {"kind": "threshold", "threshold": self.threshold}

@@ -41,6 +41,11 @@ CLIENT_CLOSED = 499
 """Status booked for a request whose client went away; nobody is there to see it."""
 
 
+BROKEN = "broken"
+"""Code label of a stream that had begun well, with a 200, and then ended in an error event."""
+_BROKEN_OUTCOMES = frozenset({"failed", "cut", "timeout", "malformed"})
+
+
 def clamped(status: int) -> str:
     """A status label from a closed list."""
     return str(status) if status in _STATUSES else f"{status // 100}xx"
@@ -161,11 +166,11 @@ class Metrics:
     def settle(self, record: Record) -> None:
         """Count one finished request."""
         route, model = record.route, record.model or "none"
-        code = clamped(record.status)
+        code = BROKEN if record.outcome in _BROKEN_OUTCOMES else clamped(record.status)
         self._child(self.requests, route, model, code, record.decision).inc()
         self._child(self.duration, route).observe(record.duration_seconds)
-        visible = record.first_token_seconds or record.duration_seconds
-        self._child(self.overhead, route).observe(max(visible - record.upstream_seconds, 0.0))
+        if record.overhead_seconds is not None:
+            self._child(self.overhead, route).observe(record.overhead_seconds)
         if record.first_token_seconds is not None:
             self._child(self.first_token, model).observe(record.first_token_seconds)
         for attempt in record.attempts:

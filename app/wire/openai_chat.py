@@ -6,6 +6,7 @@ mistake is answered with the field's name. Unknown fields pass.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from app.errors import InvalidField, InvalidJSON, MalformedReply
 from app.exchange.request import Request
 from app.exchange.usage import Usage
 from app.wire import sse
-from app.wire.splice import set_string, set_value
+from app.wire.splice import add_value, set_string, set_value
 
 _MAX_DEPTH = 250
 """orjson writes up to 254 levels."""
@@ -64,9 +65,9 @@ def parse(
     *,
     request_id: str,
     started: float,
+    received: float,
     max_images: int,
     debug: bool = False,
-    forward_headers: Mapping[str, str] | None = None,
 ) -> Request:
     """Read and check a request body. Raises InvalidJSON or InvalidField, naming the field."""
     try:
@@ -89,9 +90,9 @@ def parse(
         model=model,
         stream=payload.get("stream") is True,
         started=started,
+        received=received,
         debug=debug,
         include_usage=options.get("include_usage") is True,
-        forward_headers=forward_headers or {},
     )
 
 
@@ -176,8 +177,10 @@ def body_for(request: Request, upstream_id: str, *, ask_usage: bool = True) -> b
     """The client's body for one attempt: the model's id at that upstream, and usage asked for."""
     body = set_string(request.body, "model", request.model, upstream_id)
     if request.stream and ask_usage and not request.include_usage:
-        options = {**(request.payload.get("stream_options") or {}), "include_usage": True}
-        body = set_value(body, "stream_options", orjson.dumps(options))
+        if "stream_options" in request.payload:
+            options = {**(request.payload["stream_options"] or {}), "include_usage": True}
+            return set_value(body, "stream_options", orjson.dumps(options))
+        body = add_value(body, "stream_options", b'{"include_usage":true}')
     return body
 
 
@@ -204,7 +207,8 @@ def read_reply(body: bytes, model_name: str) -> tuple[bytes, Usage | None]:
 def read_usage(usage: Any) -> Usage | None:
     """OpenAI's usage object, in which cached and reasoning tokens are part of the counts.
 
-    None where it is absent or makes no sense: a wrong count must not become a wrong dollar.
+    Some servers leave reasoning out of `completion_tokens`; what `total_tokens` has beyond the two
+    is output. None where a count is absent or makes no sense: it must not become a wrong dollar.
     """
     if not isinstance(usage, dict):
         return None
@@ -212,9 +216,12 @@ def read_usage(usage: Any) -> Usage | None:
     completion = usage.get("completion_tokens_details") or {}
     if not isinstance(prompt, dict) or not isinstance(completion, dict):
         return None
+    output, total = usage.get("completion_tokens"), usage.get("total_tokens")
+    if type(total) is int and type(usage.get("prompt_tokens")) is int:
+        output = max(output or 0, total - usage["prompt_tokens"])
     counts: tuple[Any, ...] = (
         usage.get("prompt_tokens"),
-        usage.get("completion_tokens", 0),
+        output,
         prompt.get("cached_tokens") or 0,
         prompt.get("cache_write_tokens") or 0,
         completion.get("reasoning_tokens") or 0,
@@ -229,78 +236,78 @@ def read_usage(usage: Any) -> Usage | None:
 
 _NO_USAGE = b',"usage":null'
 """What OpenAI writes on every chunk but the last when usage was asked for. It can't be found inside
-a string, where the quotes would be escaped."""
+a string, where the quotes would be escaped; the same holds of the next three."""
+_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_ERROR = re.compile(rb'^data: ?\{\s*"error"\s*:\s*[^n\s]', re.MULTILINE)
 
 
 class StreamReader:
     """Follows a stream of chunks: renames the model, finds the usage, hides what was not asked for.
 
-    `feed` looks inside an event only where the event may carry usage; what it needs of all others
-    is one `replace`.
+    Works on blocks of whole events by searching; only an event that carries usage is parsed.
     """
 
     __slots__ = (
-        "_hide_usage",
-        "_model_name",
-        "_pattern",
-        "_replacement",
-        "done",
-        "failed",
+        "_hide_usage", "_model_name", "_pattern", "_replacement", "done", "failed", "finished",
         "usage",
-    )
+    )  # fmt: skip
 
     def __init__(self, model_name: str, *, hide_usage: bool) -> None:
-        self._model_name = model_name
+        self._model_name = orjson.dumps(model_name)
         self._hide_usage = hide_usage
         self._pattern: bytes | None = None
         self._replacement = b""
         self.usage: Usage | None = None
+        self.finished = False
+        """Some choice has said why it ended."""
         self.done = False
+        """The stream has said that it is over."""
         self.failed = False
-        """The upstream reported an error inside the stream."""
+        """The upstream has reported an error inside the stream."""
 
     def open(self, block: bytes) -> bool:
-        """Look at the first block; True once it holds a chunk.
+        """Look at the first blocks; True once one holds a chunk.
 
-        Raises MalformedReply if the first data is not a chunk, with the upstream's message if it
-        is an error.
+        Raises MalformedReply if the first data is not a chunk.
         """
         for event in sse.split(block):
-            data = sse.data_of(event)
-            if not data:
-                continue
-            if data == sse.DONE:
-                raise MalformedReply("The upstream's stream ended before its first chunk.")
-            self._learn_model(_chunk(data))
-            return True
+            if data := sse.data_of(event):
+                _check_chunk(data)
+                return True
         return False
 
-    def _learn_model(self, chunk: dict[str, Any]) -> None:
-        theirs = chunk.get("model")
-        if isinstance(theirs, str) and theirs and theirs != self._model_name:
-            written = orjson.dumps(theirs)
-            # Both spellings that serialisers use; other ones keep the upstream's own name.
-            self._pattern = b'"model":' + written
-            self._replacement = b'"model":' + orjson.dumps(self._model_name)
-
     def feed(self, block: bytes) -> bytes:
-        """A block of whole events, as the client should see it."""
+        """A block of whole events, as the client should see it; nothing after the stream's end."""
+        if self.done:
+            return b""
         if b'"usage"' in block and block.count(b'"usage"') != block.count(b'"usage":null'):
             block = self._take_usage(block)
         if self._hide_usage and _NO_USAGE in block:
             block = block.replace(_NO_USAGE, b"")
+        if not self.finished and _FINISH.search(block):
+            self.finished = True
         if b"[DONE]" in block and sse.DONE in map(sse.data_of, sse.split(block)):
             self.done = True
-        if b'data: {"error"' in block:
+        if b'"error"' in block and _ERROR.search(block):
             self.failed = True
-        if self._pattern is not None:
-            block = block.replace(self._pattern, self._replacement)
-            if b'"model": ' in block:
-                block = block.replace(
-                    self._pattern.replace(b":", b": ", 1),
-                    self._replacement.replace(b":", b": ", 1),
-                )
-        return block
+        return self._renamed(block)
+
+    def _renamed(self, block: bytes) -> bytes:
+        if self._pattern is None:
+            match = _MODEL.search(block)
+            if match is None:
+                return block
+            pattern, theirs = match.group(), match.group(1)
+            replacement = pattern.removesuffix(theirs) + self._model_name
+            if theirs == b'""':  # as in Azure's first chunk; the name is still to come
+                block = block.replace(pattern, replacement)
+                match = _MODEL.search(block, block.rfind(replacement) + len(replacement))
+                if match is None:
+                    return block
+                pattern = match.group()
+            self._pattern, self._replacement = pattern, replacement
+        return block.replace(self._pattern, self._replacement)
 
     def _take_usage(self, block: bytes) -> bytes:
         kept = []
@@ -325,14 +332,22 @@ class StreamReader:
         return self._hide_usage and not chunk.get("choices")
 
 
-def _chunk(data: bytes) -> dict[str, Any]:
+def _check_chunk(data: bytes) -> None:
     try:
         chunk = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise MalformedReply("The upstream's stream does not begin with a JSON chunk.") from None
-    if not isinstance(chunk, dict) or "error" in chunk or "choices" not in chunk:
+    if not isinstance(chunk, dict) or chunk.get("error") or "choices" not in chunk:
         raise MalformedReply("The upstream's stream does not begin with a chunk.")
-    return chunk
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether the data of a last event without its blank line is all there."""
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data == sse.DONE
+    return True
 
 
 # --- errors ----------------------------------------------------------------------------------
@@ -345,11 +360,11 @@ def error_body(message: str, type_: str, param: str | None, code: str) -> bytes:
     )
 
 
-def is_envelope(body: bytes) -> bool:
-    """Whether an upstream's error body is already in OpenAI's form."""
+def read_error(body: bytes) -> Mapping[str, Any] | None:
+    """The error object of a body in OpenAI's envelope; None if it is in another form."""
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return False
+        return None
     error = payload.get("error") if isinstance(payload, dict) else None
-    return isinstance(error, dict) and isinstance(error.get("message"), str)
+    return error if isinstance(error, dict) and isinstance(error.get("message"), str) else None

@@ -10,8 +10,7 @@ from starlette.types import Receive, Scope, Send
 from app.api import wire
 from app.config.schema import Server
 from app.errors import GatewayError
-from app.exchange.record import Record
-from app.exchange.reply import Reply, StreamReply
+from app.exchange.reply import StreamReply
 from app.exchange.request import Request
 from app.pipeline import Pipeline
 from app.wire import openai_chat
@@ -25,10 +24,11 @@ class ChatDoor:
     limits: Server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
         try:
-            request = await read_request(scope, receive, self.limits)
+            request = await read_request(scope, receive, self.limits, started)
         except GatewayError as error:
-            await wire.send_reply(send, self._refuse(error))
+            await wire.send_reply(send, self.pipeline.refuse(wire.new_request_id(), started, error))
             return
         except wire.ClientGone:
             return
@@ -39,18 +39,9 @@ class ChatDoor:
             else:
                 await wire.send_reply(send, reply)
 
-    def _refuse(self, error: GatewayError) -> Reply:
-        """Answer a request that never became one; it is counted like any other."""
-        record = Record(wire.new_request_id(), "", stream=False, started=perf_counter())
-        record.status, record.error_code = error.status, error.code
-        self.pipeline.metrics.settle(record)
-        headers = [("x-pointsman-request-id", record.request_id)]
-        return wire.refusal(error, headers)
 
-
-async def read_request(scope: Scope, receive: Receive, limits: Server) -> Request:
+async def read_request(scope: Scope, receive: Receive, limits: Server, started: float) -> Request:
     """A checked request. Raises CallerError or ClientGone."""
-    started = perf_counter()
     body = await wire.read_body(
         receive, limit=limits.max_body_bytes, seconds=limits.body_timeout_seconds
     )
@@ -58,6 +49,7 @@ async def read_request(scope: Scope, receive: Receive, limits: Server) -> Reques
         body,
         request_id=wire.new_request_id(),
         started=started,
+        received=perf_counter(),
         max_images=limits.max_images,
         debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
     )

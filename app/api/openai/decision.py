@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.requests import ClientDisconnect
 
 from app.api.openai.chat import read_request
 from app.api.wire import ClientGone
 from app.config.schema import Server
 from app.pipeline import Pipeline
+from app.telemetry.metrics import CLIENT_CLOSED
 
 _BODY = {
     "requestBody": {
@@ -41,9 +42,9 @@ def doors(pipeline: Pipeline, limits: Server) -> APIRouter:
         request: Request, neighbours: Annotated[int, Query(ge=0, le=50)] = 5
     ) -> dict[str, Any] | Response:
         try:
-            chat = await read_request(request.scope, request.receive, limits)
+            chat = await read_request(request.scope, request.receive, limits, perf_counter())
         except ClientGone:
-            raise ClientDisconnect from None
+            return Response(status_code=CLIENT_CLOSED)  # nobody reads it
         return await pipeline.explain(chat, neighbours)
 
     return router

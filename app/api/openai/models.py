@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.errors import UnknownModel
 from app.routing.names import Names
 
 
@@ -20,10 +19,8 @@ def doors(names: Names) -> APIRouter:
 
     @router.get("/v1/models/{name:path}", summary="One of them")
     async def model(name: str) -> dict[str, Any]:
-        if name not in cards:
-            names.resolve(name)  # raises with the nearest name
-            raise UnknownModel(f"`{name}` has no card of its own", param="model")
-        return cards[name]
+        target = names.resolve(name)  # raises with the nearest name
+        return cards[name if name in cards else target.name]
 
     return router
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,13 +22,29 @@ class Answer(Protocol):
 
     status: int
     headers: Mapping[str, str]
+    deadline: float
+    """On the loop's clock: when the upstream's total time is over."""
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamTimeout, UpstreamCut or MalformedReply (too large)."""
         ...
 
-    def blocks(self) -> AsyncIterator[bytes]:
-        """The body as it comes in. Raises UpstreamTimeout or UpstreamCut."""
+    async def block(self) -> bytes:
+        """The next piece of the body as it comes in, b"" at its end.
+
+        Raises UpstreamTimeout or UpstreamCut.
+
+        Until `begin` is called the time for the first byte runs, then the idle time between two.
+        """
+        ...
+
+    def begin(self) -> None:
+        """What the caller was waiting for has come."""
+        ...
+
+    def finish(self) -> None:
+        """Nothing more is wanted of an answer that is as good as over: read the rest, briefly and
+        in the background, so that the connection can serve again."""
         ...
 
     def close(self) -> None:
@@ -43,9 +59,14 @@ class Upstream(Protocol):
     stream_usage: bool
     """It may be asked for the usage of a stream."""
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def post(self, path: str, body: bytes) -> Answer:
         """Send a JSON body and wait for the head of the answer.
 
-        Raises ConnectFailed, UpstreamTimeout or UpstreamCut; any status is an answer.
+        Raises ConnectFailed, StaleConnection, UpstreamTimeout or UpstreamCut; any status is an
+        answer.
         """
+        ...
+
+    def mentions_secret(self, body: bytes) -> bool:
+        """Whether a body quotes the credentials that the gateway sends here."""
         ...

@@ -6,7 +6,7 @@ aiohttp rather than httpx: measured, httpx costs ten times the rest of the gatew
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
@@ -16,10 +16,21 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from app.delivery.upstreams.base import Timeouts
-from app.errors import ConnectFailed, MalformedReply, UpstreamCut, UpstreamError, UpstreamTimeout
+from app.errors import (
+    ConnectFailed,
+    MalformedReply,
+    StaleConnection,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamTimeout,
+)
 
 MAX_REPLY_BYTES = 256 * 1024 * 1024
 _READ_BUFFER_BYTES = 256 * 1024
+_STALE_SECONDS = 0.15
+"""A kept connection that breaks later than this after sending may have delivered the request."""
+_DRAIN_SECONDS = 1.0
+_SECRET_CHARACTERS = 8
 
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 """Whether the connection that this task got last had served before."""
@@ -52,6 +63,10 @@ class HTTPClient:
 
     session: aiohttp.ClientSession
 
+    def __init__(self) -> None:
+        # The event loop itself holds tasks only weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
+
     async def __aenter__(self) -> HTTPClient:
         self.session = aiohttp.ClientSession(
             connector=_Connector(limit=0, ttl_dns_cache=60, keepalive_timeout=60),
@@ -66,6 +81,12 @@ class HTTPClient:
     async def __aexit__(self, *_: object) -> None:
         await self.session.close()
 
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something to its end that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
 
 class HTTPUpstream:
     """A provider at a base URL, with its own credentials."""
@@ -74,55 +95,54 @@ class HTTPUpstream:
         self,
         name: str,
         base_url: str,
-        headers: Mapping[str, str],
+        credentials: Mapping[str, str],
         timeouts: Timeouts,
         client: HTTPClient,
         *,
         stream_usage: bool = True,
     ) -> None:
+        """`credentials` are headers sent with every request and never told to anyone."""
         self.name = name
         self.stream_usage = stream_usage
+        self.timeouts = timeouts
+        self.client = client
         self._base_url = base_url.rstrip("/")
         self._headers = {
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "identity",
             "User-Agent": "pointsman",
-            **headers,
+            **credentials,
         }
-        self._timeouts = timeouts
-        self._client = client
+        self._secrets = tuple(
+            secret.encode()
+            for value in credentials.values()
+            if len(secret := value.removeprefix("Bearer ")) >= _SECRET_CHARACTERS
+        )
         self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
         self._urls: dict[str, URL] = {}
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> HTTPAnswer:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+    async def post(self, path: str, body: bytes) -> HTTPAnswer:
+        started = asyncio.get_running_loop().time()
         try:
             # aiohttp's own total timeout would also cover the body of a stream.
-            async with asyncio.timeout(self._timeouts.first_byte):
-                try:
-                    response = await self._send(path, body, headers)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    # A pooled connection that the server had closed in the meantime has delivered
-                    # nothing; only then is sending again safe.
-                    if not _reused.get():
-                        raise
-                    response = await self._send(path, body, headers)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            async with asyncio.timeout(self.timeouts.first_byte):
+                response = await self.client.session.post(
+                    self._url(path),
+                    data=body,
+                    headers=self._headers,
+                    allow_redirects=False,
+                    timeout=self._limits,
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            waited = asyncio.get_running_loop().time() - started
+            if _reused.get() and waited < _STALE_SECONDS and _is_break(error):
+                raise StaleConnection(f"Upstream `{self.name}` broke the connection.") from error
             raise self.translated(error) from error
-        return HTTPAnswer(self, response, self._timeouts.idle, started + self._timeouts.total)
+        return HTTPAnswer(self, response, started)
 
-    async def _send(
-        self, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        return await self._client.session.post(
-            self._url(path),
-            data=body,
-            headers={**headers, **self._headers},
-            allow_redirects=False,
-            timeout=self._limits,
-        )
+    def mentions_secret(self, body: bytes) -> bool:
+        return any(secret in body for secret in self._secrets)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -131,8 +151,8 @@ class HTTPUpstream:
         return url
 
     def translated(self, error: Exception) -> UpstreamError:
-        """Our error for one of aiohttp's or the system's."""
-        # Neither addresses nor the library's wording go to clients.
+        """Our error for one of aiohttp's or the system's; neither addresses nor the library's
+        wording go to clients."""
         match error:
             case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
                 return ConnectFailed(f"Upstream `{self.name}` can't be reached.")
@@ -140,57 +160,108 @@ class HTTPUpstream:
                 return UpstreamTimeout(f"Upstream `{self.name}` did not answer in time.")
             case aiohttp.InvalidURL() | aiohttp.ClientResponseError():
                 return MalformedReply(f"Upstream `{self.name}` does not speak HTTP as it should.")
+            case ValueError():
+                return ConnectFailed(f"Upstream `{self.name}` has no usable address or headers.")
         return UpstreamCut(f"Upstream `{self.name}` broke the connection.")
 
 
-class HTTPAnswer:
-    """An answer over HTTP; its body is read within the idle and total time of its upstream."""
+def _is_break(error: Exception) -> bool:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    return isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
 
-    __slots__ = ("_deadline", "_idle", "_response", "_upstream", "headers", "status")
+
+class HTTPAnswer:
+    """An answer over HTTP; its body is read within the times of its upstream."""
+
+    __slots__ = ("_begun", "_first_by", "_response", "_timer", "_until", "_upstream", "deadline",
+                 "headers", "status")  # fmt: skip
 
     def __init__(
-        self,
-        upstream: HTTPUpstream,
-        response: aiohttp.ClientResponse,
-        idle: float,
-        deadline: float,
+        self, upstream: HTTPUpstream, response: aiohttp.ClientResponse, started: float
     ) -> None:
         self._upstream = upstream
         self._response = response
-        self._idle = idle
-        self._deadline = deadline
+        self._first_by = started + upstream.timeouts.first_byte
+        self._begun = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._until = 0.0
+        self.deadline = started + upstream.timeouts.total
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
 
+    def begin(self) -> None:
+        self._begun = True
+
     async def read(self) -> bytes:
+        self.begin()
         declared = self._response.content_length
         if declared is not None and declared <= MAX_REPLY_BYTES:
-            return await self._within(self._response.read(), self._deadline)
+            self._until = self.deadline
+            return await self._within(self._response.read())
         parts, size = [], 0
-        async for block in self.blocks():
+        while block := await self.block():
             parts.append(block)
             size += len(block)
             if size > MAX_REPLY_BYTES:
                 raise MalformedReply(f"Upstream `{self._upstream.name}` sent too large an answer.")
         return b"".join(parts)
 
-    async def blocks(self) -> AsyncIterator[bytes]:
-        content = self._response.content
-        loop = asyncio.get_running_loop()
-        while True:
-            limit = min(loop.time() + self._idle, self._deadline)
-            block = await self._within(content.readany(), limit)
-            if not block:
-                return
-            yield block
+    async def block(self) -> bytes:
+        if self._begun:
+            idle = self._upstream.timeouts.idle
+            self._until = asyncio.get_running_loop().time() + idle
+        else:
+            self._until = self._first_by
+        block = await self._within(self._response.content.readany())
+        # While the client takes its time with the block, the upstream is not idle.
+        self._until = self.deadline
+        return block
 
-    async def _within(self, reading: Awaitable[bytes], when: float) -> bytes:
+    async def _within(self, reading: Awaitable[bytes]) -> bytes:
+        """Read, and break off when `_until` or the deadline has passed.
+
+        One timer serves the whole answer and looks at `_until` when it fires: a timeout around
+        every read would cost more than the read.
+        """
+        if self._timer is None:
+            self._watch()
         try:
-            async with asyncio.timeout_at(when):
-                return await reading
+            block = await reading
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.close()
             raise self._upstream.translated(error) from error
+        if not block:
+            self._stop_watch()
+        return block
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        now, until = loop.time(), min(self._until, self.deadline)
+        if now >= until:
+            self._response.content.set_exception(TimeoutError())
+            return
+        # No later than the idle time from now: `_until` may come nearer meanwhile.
+        after = min(until - now, self._upstream.timeouts.idle)
+        self._timer = loop.call_later(after, self._watch)
+
+    def _stop_watch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def finish(self) -> None:
+        self._stop_watch()
+        if not self._response.content.is_eof():
+            self._upstream.client.in_background(self._drained())
+
+    async def _drained(self) -> None:
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while await self._response.content.readany():
+                    pass
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self.close()
 
     def close(self) -> None:
+        self._stop_watch()
         self._response.close()

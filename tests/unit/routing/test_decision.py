@@ -128,7 +128,7 @@ def test_names_resolve() -> None:
     assert names.resolve("small") is SMALL
     by_threshold = names.resolve("router-knn-0.25")
     assert isinstance(by_threshold, Route)
-    assert by_threshold.objective == Threshold(0.25)
+    assert by_threshold.objective == Threshold(0.25, strong="large")
     for unknown in ("smal", "router-knn-2", "router-mf-0.1", "pointsman/small", ""):
         with pytest.raises(UnknownModel) as caught:
             names.resolve(unknown)

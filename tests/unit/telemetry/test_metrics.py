@@ -9,7 +9,7 @@ from app.telemetry.metrics import Metrics, clamped
 
 
 def settled(metrics: Metrics, **changes: object) -> Record:
-    record = Record("r", "auto", stream=False, started=0.0)
+    record = Record("r", started=0.0, received=0.0)
     record.route, record.decision, record.model, record.status = "auto", "learned", "small", 200
     record.attempts = [
         Attempt("u", "large", "server_error", 0.2, 502),
@@ -17,7 +17,7 @@ def settled(metrics: Metrics, **changes: object) -> Record:
     ]
     record.usage = Usage(100, 50, cached_tokens=40, reasoning_tokens=10)
     record.cost, record.baseline_cost = 1_500_000, 4_000_000
-    record.duration_seconds, record.upstream_seconds = 0.31, 0.3
+    record.duration_seconds, record.overhead_seconds = 0.31, 0.01
     for name, value in changes.items():
         setattr(record, name, value)
     metrics.settle(record)
@@ -63,6 +63,13 @@ def test_an_unknown_cost_is_counted_as_unknown() -> None:
     assert value(metrics, "pointsman_saved_dollars_total", route="auto") is None
     settled(metrics, cost=None, model=None, usage=None, status=502)
     assert value(metrics, "pointsman_unpriced_requests_total", model="none") is None
+
+
+def test_a_stream_that_broke_is_told_from_one_that_did_not() -> None:
+    metrics = Metrics(CollectorRegistry())
+    settled(metrics, outcome="cut")
+    labels = {"route": "auto", "model": "small", "code": "broken", "decision": "learned"}
+    assert value(metrics, "pointsman_requests_total", **labels) == 1
 
 
 def test_status_labels_are_a_closed_list() -> None:

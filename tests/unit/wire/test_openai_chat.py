@@ -16,7 +16,7 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 def parse(body: bytes | dict[str, Any]) -> Request:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    return openai_chat.parse(raw, request_id="r", started=0.0, max_images=2)
+    return openai_chat.parse(raw, request_id="r", started=0.0, received=0.0, max_images=2)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,17 @@ def test_usage_is_asked_for_on_streams() -> None:
     ("usage", "expected"),
     [
         ({"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}, Usage(5, 7)),
-        ({"prompt_tokens": 5}, Usage(5, 0)),
+        ({"prompt_tokens": 5}, None),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 1015}, Usage(10, 1005)),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "total_tokens": 115,
+                "completion_tokens_details": {"reasoning_tokens": 100},
+            },
+            Usage(10, 105, reasoning_tokens=100),
+        ),
         (
             {
                 "prompt_tokens": 50,
@@ -114,7 +124,14 @@ def test_usage_is_asked_for_on_streams() -> None:
         ({"prompt_tokens": -1, "completion_tokens": 1}, None),
         ({"prompt_tokens": 1.5, "completion_tokens": 1}, None),
         ({"prompt_tokens": True, "completion_tokens": 1}, None),
-        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}, None),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 1,
+                "prompt_tokens_details": {"cached_tokens": 6},
+            },
+            None,
+        ),
         ({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": 3}, None),
     ],
 )
@@ -123,10 +140,11 @@ def test_usage_is_read_or_unknown(usage: Any, expected: Usage | None) -> None:
 
 
 def test_a_reply_names_our_model() -> None:
-    body = b'{"id":"1","choices":[],"model":"up-2024","usage":{"prompt_tokens":1}, "y":1.0}'
-    changed, usage = openai_chat.read_reply(body, "ours")
+    usage = b'{"prompt_tokens":1,"total_tokens":1}'
+    body = b'{"id":"1","choices":[],"model":"up-2024","usage":%s, "y":1.0}' % usage
+    changed, read = openai_chat.read_reply(body, "ours")
     assert changed == body.replace(b"up-2024", b"ours")
-    assert usage == Usage(1, 0)
+    assert read == Usage(1, 0)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"choices":3}', b'{"error":{}}'])
@@ -188,3 +206,34 @@ def test_comments_come_before_the_first_chunk() -> None:
 def test_usage_is_not_asked_of_who_refuses_the_field() -> None:
     request = parse({"model": "a", "messages": MESSAGES, "stream": True})
     assert openai_chat.body_for(request, "a", ask_usage=False) == request.body
+
+
+def test_the_model_is_renamed_from_where_it_is_first_named() -> None:
+    reader = StreamReader("ours", hide_usage=True)
+    blocks = [chunk(model=""), chunk(model="gpt-2024") + chunk(model="gpt-2024"), chunk()]
+    assert reader.open(blocks[0])
+    seen = [reader.feed(block) for block in blocks[:2]]
+    assert seen == [chunk(model="ours"), chunk(model="ours") * 2]
+
+
+def test_nothing_is_passed_on_after_the_end() -> None:
+    reader = StreamReader("theirs", hide_usage=True)
+    reader.open(chunk())
+    assert reader.feed(b"data: [DONE]\n\n") == b"data: [DONE]\n\n"
+    assert reader.feed(chunk()) == b""
+
+
+@pytest.mark.parametrize(
+    ("event", "failed"),
+    [
+        (b'data: {"error":{"message":"x"}}\n\n', True),
+        (b'data: {"error": {"message": "x"}}\n\n', True),
+        (chunk(error=None), False),
+        (chunk(choices=[{"delta": {"content": '{"error":1}'}}]), False),
+    ],
+)
+def test_an_error_inside_the_stream_is_seen(event: bytes, failed: bool) -> None:
+    reader = StreamReader("theirs", hide_usage=True)
+    reader.open(chunk())
+    reader.feed(event)
+    assert reader.failed is failed

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.wire.splice import set_string, set_value
+from app.wire import splice
+from app.wire.splice import add_value, set_string, set_value
 
 JSON = st.recursive(
     st.none()
@@ -48,11 +49,30 @@ def test_escaped_spellings_are_found(body: bytes) -> None:
     assert orjson.loads(set_string(body, "model", "auto", "m"))["model"] == "m"
 
 
-@given(st.dictionaries(st.sampled_from(["a", "b", "stream_options"]), JSON))
-def test_a_value_is_set_or_added(document: dict[str, Any]) -> None:
-    body = orjson.dumps(document)
-    changed = orjson.loads(set_value(body, "stream_options", b'{"include_usage":true}'))
-    assert changed == {**document, "stream_options": {"include_usage": True}}
+@given(st.dictionaries(st.sampled_from(["a", "b", "options"]), JSON), JSON, st.booleans())
+def test_a_value_is_set_or_added(document: dict[str, Any], value: Any, indented: bool) -> None:
+    body = orjson.dumps(document, option=orjson.OPT_INDENT_2 if indented else 0)
+    change = set_value if "options" in document else add_value
+    changed = change(body, "options", orjson.dumps(value))
+    assert orjson.loads(changed) == {**document, "options": value}
+
+
+def test_a_large_body_is_not_walked_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Megabytes on the event loop: only the one value may be looked at token by token."""
+    walked = []
+
+    class Counting:
+        def finditer(self, body: bytes, start: int) -> Any:
+            for token in splice.re.finditer(rb'"[^"]*"|[{}\[\],]', body[start:]):
+                walked.append(token)
+                yield token
+
+    monkeypatch.setattr(splice, "_TOKEN", Counting())
+    messages = [{"role": "user", "content": "x", "tool": {"model": 1}}] * 10_000
+    body = orjson.dumps({"messages": messages, "model": "auto", "stream_options": {"a": 1}})
+    splice.set_value(body, "stream_options", b"{}")
+    splice.set_string(body, "model", "auto", "m")
+    assert len(walked) < 10
 
 
 def test_a_key_written_twice_is_set_everywhere() -> None:
