@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,15 @@ from app.routing.encoder.base import Encoder
 from app.routing.encoder.embedder import Embedder
 from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.prior import Prior
-from app.routing.names import Names
+from app.routing.names import DEFAULT_ROUTE, Names
 from app.routing.objective import Objective, Quality, Threshold, Tradeoff
 from app.routing.route import Route
+from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
 
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
+_PER_TOKEN = Decimal("0.001")
+"""Dollars per million tokens that nobody asks: who writes less means dollars per token."""
 SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 """Plus an upstream's name: where the process that serves it has been started."""
 
@@ -53,6 +57,8 @@ class Compiled:
     models: Mapping[str, Model]
     names: Names
     encoder: Encoder | None
+    warnings: tuple[Problem, ...]
+    """What is valid and yet probably not meant."""
 
 
 # --- compiling -------------------------------------------------------------------------------
@@ -85,7 +91,8 @@ def compile_config(loaded: Loaded) -> Compiled:
     if problems:
         raise ConfigError(in_order(problems))
     models = {name: Model.compile(name, model) for name, model in config.models.items()}
-    return Compiled(config, models, _names(config, models, artifacts), encoder)
+    names = _names(config, models, artifacts)
+    return Compiled(config, models, names, encoder, tuple(_doubts(loaded, artifacts)))
 
 
 def router_directory(name: str, folder: Path) -> Path:
@@ -123,6 +130,29 @@ def _foreign_encoders(
                 "this router was built with another encoder than `encoder` names",
                 "train it again, or name its encoder",
             )
+
+
+def _doubts(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+    config, problem = loaded.config, loaded.document.problem
+    if not any(DEFAULT_ROUTE in (name, *route.aliases) for name, route in config.routes.items()):
+        yield problem(("routes",), f"no route or alias `{DEFAULT_ROUTE}`, which clients send")
+    for name, model in config.models.items():
+        if model.prices is None:
+            yield problem(("models", name), "no prices: its cost is unknown, it is chosen last")
+        elif 0 < max(model.prices.input, model.prices.output) < _PER_TOKEN:
+            yield problem(
+                ("models", name, "prices"), "far below any model's", "dollars per million tokens"
+            )
+    for name, route in config.routes.items():
+        artifact = artifacts.get(route.router or "")
+        for i, candidate in enumerate(route.candidates):
+            model = config.models[candidate]
+            if artifact and model.quality is None and not artifact.knows(model.like or candidate):
+                yield problem(
+                    ("routes", name, "candidates", i),
+                    f"the router has no outcomes of `{candidate}`: it counts as an average model",
+                    "give it `like:` or `quality:`",
+                )
 
 
 def _encoder(written: schema.Encoder, folder: Path) -> Encoder:
@@ -190,6 +220,8 @@ def application(loaded: Loaded) -> FastAPI:
     """The wired gateway. Its lifespan opens and closes what it holds."""
     compiled = compile_config(loaded)
     server = compiled.config.server
+    for warning in compiled.warnings:
+        log.warning("%s", warning)
     metrics = Metrics()
     client = HTTPClient()
     embedder = _embedder(compiled, metrics)

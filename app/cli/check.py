@@ -19,9 +19,11 @@ def command(file: Path, as_json: bool) -> None:
     from app.config.load import load
 
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     summary = ""
     try:
         compiled = compile_config(load(file))
+        warnings = compiled.warnings
         routes = {route.name for route in compiled.names.routes.values()}
         summary = (
             f"{file}: valid; {len(compiled.config.upstreams)} upstreams, "
@@ -30,15 +32,17 @@ def command(file: Path, as_json: bool) -> None:
     except ConfigError as error:
         problems = error.problems
     if as_json:
-        found = [
-            {"file": p.file, "line": p.line, "path": p.path, "message": p.message, "hint": p.hint}
-            for p in problems
-        ]
-        click.echo(orjson.dumps({"valid": not problems, "problems": found}))
-    elif problems:
+        told = {"problems": [*map(_told, problems)], "warnings": [*map(_told, warnings)]}
+        click.echo(orjson.dumps({"valid": not problems, **told}))
+    else:
+        for warning in warnings:
+            click.echo(f"warning: {warning}", err=True)
         for problem in problems:
             click.echo(str(problem), err=True)
-        click.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)} found.", err=True)
-    else:
-        click.echo(summary)
+        ending = f"{len(problems)} problem{'s' * (len(problems) > 1)} found."
+        click.echo(ending if problems else summary, err=bool(problems))
     raise SystemExit(1 if problems else 0)
+
+
+def _told(p: Problem) -> dict[str, str | int | None]:
+    return {"file": p.file, "line": p.line, "path": p.path, "message": p.message, "hint": p.hint}

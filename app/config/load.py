@@ -76,6 +76,10 @@ def _problem(document: Document, details: ErrorDetails) -> Problem:
             return document.problem(path, f"must be one of {details['ctx']['expected']}")
         case "value_error":
             return document.problem(path, str(details["ctx"]["error"]))
+        case "string_pattern_mismatch":
+            return document.problem(
+                path, "must be a name: letters, digits and . _ - : / @ +, a letter or digit first"
+            )
     message = details["msg"].removeprefix("Value error, ")
     return document.problem(path, message[0].lower() + message[1:])
 

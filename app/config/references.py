@@ -14,8 +14,8 @@ from app.config.document import Document, KeyPath
 from app.config.names import nearest
 from app.errors import Problem
 
-RESERVED = re.compile(r"^(pointsman/.*|router-[a-z]+-[0-9.]+)$")
-"""Names with a meaning of their own: a route spelled out, and RouteLLM's way to ask."""
+RESERVED = re.compile(r"^(pointsman/.*|router-[a-z]+-[0-9.]+|pinned|none)$")
+"""Names with a meaning of their own: a route spelled out, RouteLLM's way to ask, metric labels."""
 
 
 def check(document: Document) -> list[Problem]:

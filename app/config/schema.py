@@ -10,10 +10,74 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+from yarl import URL
 
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$", max_length=128)
+]
+
+
+def _secret(value: object) -> object:
+    """A key as the environment gives it, often with a newline at its end."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if not text:
+        raise ValueError("is empty; leave it out, or set the variable it names")
+    if text.startswith(("$", "os.environ/")):
+        raise ValueError("is not filled in; write ${NAME} for an environment variable")
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("must be printable ASCII")
+    return text
+
+
+def _api_key(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower().startswith("bearer "):
+        raise ValueError("must be the key alone: `Bearer` is added")
+    return _secret(value)
+
+
+def _base_url(text: str) -> str:
+    try:
+        url = URL(text)
+        usable = url.scheme in ("http", "https") and bool(url.host) and url.port is not None
+    except ValueError:
+        usable = False
+    if not usable or url.user or url.password or url.query_string or url.fragment:
+        raise ValueError(
+            "must be an http or https address without credentials or query, "
+            "such as https://api.openai.com/v1"
+        )
+    if url.path.rstrip("/").endswith("/completions"):
+        raise ValueError("must end before /chat/completions, which is added")
+    return text
+
+
+_OWN_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding",
+                          "connection", "accept-encoding"})  # fmt: skip
+
+
+def _header_name(name: str) -> str:
+    if name.lower() in _OWN_HEADERS:
+        raise ValueError("is set by the gateway itself")
+    return name
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+ApiKey = Annotated[SecretStr, BeforeValidator(_api_key)]
+BaseURL = Annotated[str, AfterValidator(_base_url)]
+HeaderName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_header_name)
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 UsdPerMillion = Annotated[Decimal, Field(ge=0, le=100_000, max_digits=14, decimal_places=9)]
@@ -76,14 +140,14 @@ class Timeouts(Written):
 class OpenAIUpstream(Written):
     """Any server that speaks OpenAI's chat completions."""
 
-    kind: Literal["openai"] = "openai"
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] = (
-        Field(description="Up to and including the version, as in https://api.openai.com/v1")
+    kind: Literal["openai"]
+    base_url: BaseURL = Field(
+        description="Up to and including the version, as in https://api.openai.com/v1"
     )
-    api_key: SecretStr | None = Field(
+    api_key: ApiKey | None = Field(
         default=None, description="Sent as a Bearer token; write ${OPENAI_API_KEY}, not the key."
     )
-    headers: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")], SecretStr] = Field(
+    headers: dict[HeaderName, Secret] = Field(
         default_factory=dict, description="Sent with every request, e.g. Azure's api-key."
     )
     stream_usage: bool = Field(
@@ -149,11 +213,17 @@ class Model(Written):
             raise ValueError("give `like` or `quality`, not both")
         return self
 
+    @model_validator(mode="after")
+    def _room_for_output(self) -> Model:
+        if self.max_output and self.context_window and self.max_output > self.context_window:
+            raise ValueError("`max_output` is larger than `context_window`")
+        return self
+
 
 class QualityObjective(Written):
     """The cheapest model whose predicted quality is at least `keep` of the best candidate's."""
 
-    kind: Literal["quality"] = "quality"
+    kind: Literal["quality"]
     keep: float = Field(default=0.95, gt=0, le=1)
     confidence: float = Field(
         default=0.6,
@@ -180,6 +250,12 @@ class ThresholdObjective(Written):
     strong: Name | None = Field(default=None, description="The baseline if absent.")
     weak: Name | None = Field(default=None, description="The cheapest other candidate if absent.")
 
+    @model_validator(mode="after")
+    def _two_models(self) -> ThresholdObjective:
+        if self.strong is not None and self.strong == self.weak:
+            raise ValueError("`strong` and `weak` name the same model")
+        return self
+
 
 Objective = Annotated[
     QualityObjective | TradeoffObjective | ThresholdObjective, Field(discriminator="kind")
@@ -195,7 +271,7 @@ class Route(Written):
         default=None,
         description="The model that savings are measured against; the dearest candidate if absent.",
     )
-    objective: Objective = QualityObjective()
+    objective: Objective = QualityObjective(kind="quality")
     router: str | None = Field(
         default="default",
         description="A router artifact: a directory, or the name of one in router_models/. "

@@ -13,14 +13,14 @@ from app.routing.facts import Facts
 from app.routing.objective import Option
 
 REASONS = {
-    "meets_bar": "the cheapest candidate whose predicted quality is surely above the bar",
-    "best_quality": "no cheaper candidate is surely above the bar, so the best one is taken",
+    "meets_bar": "the cheapest candidate that is above the bar with the confidence asked for",
+    "best_quality": "no cheaper candidate is above the bar with the confidence asked for",
     "most_value": "quality times the worth of a right answer, less the cost, is highest",
     "win_rate_reached": "the strong model's win rate reaches the threshold",
     "win_rate_below": "the strong model's win rate is below the threshold",
     "only_candidate": "only one candidate can serve this request",
     "only_fallbacks": "no candidate can serve this request, a fallback can",
-    "prediction_failed": "prediction failed; the baseline is the safe choice",
+    "prediction_failed": "prediction failed; the baseline, or else the dearest that can, is safe",
     "pinned": "the request names this model",
 }
 """Every reason a decision can have: a closed vocabulary, also a metric label."""

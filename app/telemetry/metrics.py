@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import (
@@ -55,6 +56,16 @@ def _multiprocess() -> bool:
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
+def _bury_dead() -> None:
+    """A killed worker can't take its requests out of what is in flight; the next one does."""
+    for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
 def _labelled(metric: Any, *labels: str) -> Any:
     return metric.labels(*labels)
 
@@ -64,6 +75,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        if _multiprocess():
+            _bury_dead()
         self._define_requests()
         self._define_money()
         self._define_routing()
@@ -85,11 +98,13 @@ class Metrics:
             registry=r, multiprocess_mode="livesum",
         )  # fmt: skip
         self.duration = Histogram(
-            "pointsman_request_duration_seconds", "From a request's arrival to its last byte.",
+            "pointsman_request_duration_seconds",
+            "From a request's arrival to the end of its answer.",
             ["route"], buckets=_LATENCY, registry=r,
         )  # fmt: skip
         self.first_token = Histogram(
-            "pointsman_time_to_first_token_seconds", "From a stream's request to its first event.",
+            "pointsman_time_to_first_token_seconds",
+            "From the request's body to the first event of its stream.",
             ["model"], buckets=_LATENCY, registry=r,
         )  # fmt: skip
         self.overhead = Histogram(

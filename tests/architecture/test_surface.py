@@ -10,8 +10,10 @@ from ruamel.yaml import YAML
 
 from app.cli import COMMANDS
 from app.cli.schema import document
-from app.config.load import load
+from app.config.load import load, loads
 from app.config.schema import Config
+from app.errors import ConfigError, GatewayError
+from app.routing.explain import REASONS
 from app.telemetry.metrics import Metrics
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
@@ -98,3 +100,43 @@ def test_shipped_configs_are_valid_for_us_and_for_editors(file: Path) -> None:
     written = YAML(typ="safe").load(file.read_text())
     # Through JSON, as an editor sees it.
     Draft202012Validator(orjson.loads(document())).validate(orjson.loads(orjson.dumps(written)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("kind: openai, ", ""),
+        ("port: 1", "port: '${PORT}'"),
+        ("port: 1", "port: 1.5"),
+        ("{kind: quality}", "{keep: 0.9}"),
+        ("port: 1", "prt: 1"),
+    ],
+)
+def test_editors_and_check_agree(old: str, new: str) -> None:
+    text = (
+        "server: {port: 1}\n"
+        "upstreams: {u: {kind: openai, base_url: 'http://x/v1'}}\n"
+        "models: {m: {upstream: u}}\n"
+        "routes: {auto: {candidates: [m], objective: {kind: quality}}}\n"
+    )
+    changed = text.replace(old, new)
+    assert changed != text
+    try:
+        loads(changed, {"PORT": "80"})
+        ours = True
+    except ConfigError:
+        ours = False
+    written = YAML(typ="safe").load(changed)
+    assert Draft202012Validator(orjson.loads(document())).is_valid(written) is ours
+
+
+def codes() -> list[str]:
+    def under(error: type[GatewayError]) -> set[str]:
+        return {error.code}.union(*(under(child) for child in error.__subclasses__()))
+
+    return sorted(under(GatewayError) - {"upstream_error"})
+
+
+@pytest.mark.parametrize("word", [*codes(), *REASONS])
+def test_every_code_and_reason_is_documented(word: str) -> None:
+    assert f"`{word}`" in Path("docs/api.md").read_text()

@@ -66,8 +66,30 @@ def test_a_valid_config_loads() -> None:
         ("input: 0.15", "input: -1", "<config>:4: models.small.prices.input: input should be"),
         ("input: 0.15", "input: .nan", "<config>:4: models.small.prices.input:"),
         ("input: 0.15", "input: x", "<config>:4: models.small.prices.input:"),
-        ("https://api", "ftp://api", "<config>:2: upstreams.openai.base_url: string should match"),
-        ("https://api", "https://user:pw@api", "<config>:2: upstreams.openai.base_url:"),
+        (
+            "https://api",
+            "ftp://api",
+            "<config>:2: upstreams.openai.base_url: must be an http or https address",
+        ),
+        ("https://api", "https://user:pw@api", "<config>:2: upstreams.openai.base_url: must be"),
+        ("openai.com/v1", "openai.com:99999/v1", "<config>:2: upstreams.openai.base_url: must be"),
+        ("com/v1", "com/v1/chat/completions", "<config>:2: upstreams.openai.base_url: must end"),
+        ("${KEY:-none}", "${KEY:-}", "<config>:2: upstreams.openai.api_key: is empty"),
+        ("${KEY:-none}", "$KEY", "<config>:2: upstreams.openai.api_key: is not filled in"),
+        ("${KEY:-none}", "Bearer sk-1", "<config>:2: upstreams.openai.api_key: must be the key"),
+        ("${KEY:-none}", "a\\nb", "<config>:2: upstreams.openai.api_key: must be printable"),
+        (
+            "kind: openai,",
+            "kind: openai, headers: {Host: x},",
+            "<config>:2: upstreams.openai.headers.Host: is set by the gateway itself",
+        ),
+        ("kind: openai, ", "", "<config>:2: upstreams.openai: `kind` is required"),
+        (
+            "large: {upstream: openai}",
+            "large: {upstream: openai, max_output: 9, context_window: 8}",
+            "<config>:5: models.large: `max_output` is larger than `context_window`",
+        ),
+        ("auto:", "pinned:", "<config>:7: routes.pinned: `pinned` is reserved"),
         (
             "[small, large]",
             "[small, large], objective: {kind: qualty}",
@@ -127,7 +149,7 @@ def test_values_are_never_shown() -> None:
 def test_variables_cannot_change_the_structure(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(VALID)
-    key = "x}\nmodels: {}"
+    key = "x}, models: {"
     upstream = load(file, {"KEY": key}).config.upstreams["openai"]
     assert upstream.kind == "openai"
     assert upstream.api_key is not None
@@ -137,3 +159,12 @@ def test_variables_cannot_change_the_structure(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't be read"):
         load(tmp_path / "none.yaml")
+
+
+def test_a_key_may_end_in_a_newline(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(VALID)
+    upstream = load(file, {"KEY": "sk-1\n"}).config.upstreams["openai"]
+    assert upstream.kind == "openai"
+    assert upstream.api_key is not None
+    assert upstream.api_key.get_secret_value() == "sk-1"
