@@ -33,6 +33,7 @@ from app.routing.encoder.base import Encoder
 from app.routing.encoder.embedder import Embedder
 from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.prior import Prior
+from app.routing.estimators.remembered import Remembered
 from app.routing.names import DEFAULT_ROUTE, Names
 from app.routing.objective import Objective, Quality, Threshold, Tradeoff
 from app.routing.route import Route
@@ -170,7 +171,7 @@ def _names(
 ) -> Names:
     routes: dict[str, Route] = {}
     for name, written in config.routes.items():
-        route = _route(name, written, models, artifacts)
+        route = _route(name, written, models, artifacts, config.encoder.cache_entries)
         for word in (name, *written.aliases):
             routes[word] = route
     return Names(routes, models)
@@ -181,11 +182,16 @@ def _route(
     written: schema.Route,
     models: Mapping[str, Model],
     artifacts: Mapping[str, Artifact],
+    remembered: int,
 ) -> Route:
     candidates = tuple(models[candidate] for candidate in written.candidates)
     described = [Candidate(m.name, m.like, m.quality) for m in candidates]
     artifact = artifacts.get(written.router or "")
-    estimator: Estimator = Prior(described) if artifact is None else artifact.estimator(described)
+    estimator: Estimator
+    if artifact is None:
+        estimator = Prior(described)
+    else:
+        estimator = Remembered(artifact.estimator(described), remembered)
     baseline = models[written.baseline] if written.baseline else _dearest(candidates)
     return Route(
         name=name,

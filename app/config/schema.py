@@ -123,7 +123,7 @@ class Encoder(Written):
         "sentence-transformers: a Hugging Face name or a directory (needs the [train] extra).",
     )
     cache_entries: int = Field(
-        default=10_000, ge=0, description="Vectors kept by text hash (about 1.6 KB each)."
+        default=10_000, ge=0, description="Vectors and estimates kept by text hash (about 3 KB each)."
     )
 
 
