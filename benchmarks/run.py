@@ -38,6 +38,7 @@ from benchmarks.summary import (
     CACHED,
     DIRECT,
     ENCODED,
+    TARGET_PACE_MS,
     Footprint,
     figures,
     stream_figures,
@@ -53,18 +54,20 @@ class Extent:
     seconds: float = 3.0
     concurrencies: tuple[int, ...] = (1, 16, 64)
     stream_rounds: int = 3
-    streams: int = 48
+    streams: int = 32
     first_chunk_streams: int = 60
     starts: int = 3
-    # Two lengths each; the paced ones bring every chunk alone, as a provider does.
-    paced: tuple[StreamShape, StreamShape] = (StreamShape(40, 5), StreamShape(400, 5))
-    burst: tuple[StreamShape, StreamShape] = (StreamShape(100, 0), StreamShape(1000, 0))
+    # Two lengths of each pace, whose difference is what chunks cost.
+    streamed: tuple[StreamShape, ...] = (
+        *(StreamShape(40, 5), StreamShape(400, 5)),
+        *(StreamShape(100, TARGET_PACE_MS), StreamShape(1000, TARGET_PACE_MS)),
+        *(StreamShape(100, 0), StreamShape(1000, 0)),
+    )
     first_chunk: StreamShape = field(default=StreamShape(3, 5))
 
     @property
     def models(self) -> list[str]:
-        shapes = [*self.paced, *self.burst, self.first_chunk]
-        return ["fast", *(shape.model for shape in shapes)]
+        return ["fast", *(shape.model for shape in (*self.streamed, self.first_chunk))]
 
 
 QUICK = Extent(rounds=1, seconds=1.5, stream_rounds=1, streams=16, first_chunk_streams=20, starts=1)
@@ -146,7 +149,7 @@ def measure_all_streams(measured: Sequence[Subject], extent: Extent, progress: P
             count = extent.first_chunk_streams
             shape = extent.first_chunk
             at.append(measure_streams(subject, shape, concurrency=1, round_=round_, count=count))
-            for shape in (*extent.paced, *extent.burst):
+            for shape in extent.streamed:
                 count = extent.streams
                 at.append(
                     measure_streams(subject, shape, concurrency=16, round_=round_, count=count)
@@ -185,7 +188,7 @@ def run(kinds: Sequence[Kind], extent: Extent, progress: Progress) -> dict[str, 
             for gateway, seconds, idle in started
         ]
     rows = figures(progress.points)
-    paces = sorted({extent.paced[0].pace_ms, extent.burst[0].pace_ms}, reverse=True)
+    paces = dict.fromkeys(shape.pace_ms for shape in extent.streamed)
     streams = [row for pace in paces for row in stream_figures(progress.streams, pace_ms=pace)]
     return {
         "machine": found,

@@ -18,6 +18,7 @@ from benchmarks.summary import (
     ENCODED,
     PINNED,
     RIVAL,
+    TARGET_PACE_MS,
     Footprint,
     figures,
     stream_figures,
@@ -59,7 +60,7 @@ def stream(subject: str, chunks: int, cpu: float | None, clients: int, first: fl
         subject,
         0,
         concurrency=clients,
-        model=f"fast-{chunks}x5",
+        model=f"fast-{chunks}x{TARGET_PACE_MS}",
         requests=10,
         chunks=10 * chunks,
         cpu_seconds=cpu,
@@ -77,7 +78,9 @@ def test_what_a_chunk_costs_is_the_slope_between_two_lengths() -> None:
         stream(DIRECT, 3, None, 1, 0.1),
         stream(PINNED, 3, 7.0, 1, 0.4),
     ]
-    row = next(row for row in stream_figures(points, pace_ms=5) if row.subject == PINNED)
+    row = next(
+        row for row in stream_figures(points, pace_ms=TARGET_PACE_MS) if row.subject == PINNED
+    )
     assert row.cpu_us_per_chunk == pytest.approx(20)
     assert row.cpu_ms_per_stream == pytest.approx(3)
     assert row.first_chunk_added_ms_1 == pytest.approx(0.3)
@@ -95,7 +98,7 @@ def results(pinned_cpu: float = 0.1) -> dict[str, Any]:
         stream(PINNED, 600, 10 * 600 * 15e-6, 16, 2.0),
     ]
     footprints = [Footprint("Pointsman", 1.5, Memory(200, 190), Memory(260, 250))]
-    rows, stream_rows = figures(points), stream_figures(streams, pace_ms=5)
+    rows, stream_rows = figures(points), stream_figures(streams, pace_ms=TARGET_PACE_MS)
     return {
         "machine": {
             "date": "2026-01-01",
