@@ -63,8 +63,9 @@ def _base_url(text: str) -> str:
     return text
 
 
-_OWN_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding",
-                          "connection", "accept-encoding"})  # fmt: skip
+_OWN_HEADERS = frozenset(
+    {"accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
+)
 
 
 def _header_name(name: str) -> str:
@@ -123,7 +124,9 @@ class Encoder(Written):
         "sentence-transformers: a Hugging Face name or a directory (needs the [train] extra).",
     )
     cache_entries: int = Field(
-        default=10_000, ge=0, description="Vectors and estimates kept by text hash (about 3 KB each)."
+        default=10_000,
+        ge=0,
+        description="Vectors and estimates kept by text hash (about 3 KB each).",
     )
 
 

@@ -198,7 +198,10 @@ class HTTPAnswer:
         declared = self._response.content_length
         if declared is not None and declared <= MAX_REPLY_BYTES:
             self._until = self.deadline
-            return await self._within(self._response.read())
+            body = await self._within(self._response.read())
+            # A timer left running would hold the whole answer until it fires.
+            self._stop_watch()
+            return body
         parts, size = [], 0
         while block := await self.block():
             parts.append(block)
