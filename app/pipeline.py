@@ -23,7 +23,7 @@ from app.exchange.money import usd_text
 from app.exchange.record import Record
 from app.exchange.reply import Headers, Reply, StreamReply
 from app.exchange.request import Request
-from app.routing.decision import Decision, by_rule, decide, eligible, pin
+from app.routing.decision import PINNED, Decision, by_rule, decide, eligible, pin
 from app.routing.encoder.embedder import Embedder
 from app.routing.estimators.base import Neighbour, Query
 from app.routing.explain import explain
@@ -52,7 +52,9 @@ class Pipeline:
         self.metrics.in_flight.inc()
         decision: Decision | None = None
         try:
-            decision = await self.decision(request, record)
+            target = self.admit(request, record)
+            facts = inspect(request.payload)
+            decision = await self.decide(target, facts, record)
             result = await deliver(request, decision.plan, self.upstreams, record)
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
@@ -75,22 +77,21 @@ class Pipeline:
         self.metrics.in_flight.inc()
         return self._refused(record, None, error)
 
-    async def decision(self, request: Request, record: Record) -> Decision:
-        """Admit, inspect and decide. Raises CallerError."""
-        target = self.names.resolve(request.model)  # admit
-        facts = inspect(request.payload)
-        if isinstance(target, Model):
-            decision = pin(target)
-        else:
-            record.route = target.name
-            decision = await self._decide(target, facts)
-        record.route = decision.route_name
+    def admit(self, request: Request, record: Record) -> Route | Model:
+        """What the request asks for. Raises UnknownModel."""
+        target = self.names.resolve(request.model)
+        record.route = PINNED if isinstance(target, Model) else target.name
+        return target
+
+    async def decide(self, target: Route | Model, facts: Facts, record: Record) -> Decision:
+        """Choose a model. Raises NoEligibleCandidate."""
+        decision = pin(target) if isinstance(target, Model) else await self._choose(target, facts)
         record.decision, record.reason = decision.kind, decision.reason
-        record.decide_seconds = perf_counter() - request.received
+        record.decide_seconds = perf_counter() - record.received
         self.metrics.decided(record, decision.novelty)
         return decision
 
-    async def _decide(self, route: Route, facts: Facts) -> Decision:
+    async def _choose(self, route: Route, facts: Facts) -> Decision:
         able = eligible(route, facts)
         if len(able) < 2:
             # Nothing to choose between, so nothing is worth predicting.

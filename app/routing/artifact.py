@@ -227,7 +227,8 @@ def _check_sizes(directory: Path, manifest: Mapping[str, Any]) -> None:
 
 def _open_array(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        # A plain view of the mapping: indexing the memmap class costs ten times as much.
+        array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"router {path.parent}: {path.name} cannot be read: {error}") from error
     return array

@@ -20,6 +20,9 @@ from app.routing.route import Route
 
 Kind = Literal["learned", "pinned", "sticky", "rule", "fallback", "cached"]
 
+PINNED = "pinned"
+"""Stands for the route of a request that names a model."""
+
 UNKNOWN_OUTPUT_TOKENS = 300.0
 """Expected length of an answer when no outcome says: about a page of chat."""
 
@@ -41,7 +44,7 @@ class Decision:
 
     @property
     def route_name(self) -> str:
-        return self.route.name if self.route else "pinned"
+        return self.route.name if self.route else PINNED
 
     @property
     def baseline(self) -> Model | None:
@@ -56,7 +59,7 @@ def pin(model: Model) -> Decision:
 def obstacles(model: Model, facts: Facts) -> tuple[str, ...]:
     """Why a model cannot serve a request; empty if it can. What is not known is no obstacle."""
     reasons = []
-    if model.capabilities is not None:
+    if model.capabilities is not None and facts.needs:
         offered = model.capabilities
         if "json_schema" in offered:
             offered = offered | {"json_object"}
@@ -120,27 +123,37 @@ def _price(model: Model, facts: Facts) -> float:
 def _options(route: Route, facts: Facts, estimate: Estimate) -> tuple[Option, ...]:
     # A one-sided bound at confidence c is the low end of a two-sided interval at 2c - 1.
     low, high = estimate.interval(2 * route.objective.confidence - 1)
-    options = []
-    for i, model in enumerate(route.candidates):
-        tokens = _output_tokens(float(estimate.output_tokens[i]), model, facts)
-        options.append(
-            Option(
-                model=model,
-                quality=float(estimate.quality[i]),
-                low=float(low[i]),
-                high=float(high[i]),
-                output_tokens=tokens,
-                cost=expected_cost(model.prices, facts.input_tokens, tokens * facts.choices),
-                reasons=obstacles(model, facts),
-            )
-        )
-    return tuple(options)
+    columns = zip(
+        route.candidates,
+        estimate.quality.tolist(),
+        low.tolist(),
+        high.tolist(),
+        estimate.output_tokens.tolist(),
+        strict=True,
+    )
+    return tuple(_option(facts, *column) for column in columns)
+
+
+def _option(
+    facts: Facts, model: Model, quality: float, low: float, high: float, length: float
+) -> Option:
+    tokens = _output_tokens(length, model, facts)
+    return Option(
+        model=model,
+        quality=quality,
+        low=low,
+        high=high,
+        output_tokens=tokens,
+        cost=expected_cost(model.prices, facts.input_tokens, tokens * facts.choices),
+        reasons=obstacles(model, facts),
+    )
 
 
 def _output_tokens(expected: float, model: Model, facts: Facts) -> float:
     tokens = UNKNOWN_OUTPUT_TOKENS if math.isnan(expected) else expected
-    limits = [limit for limit in (facts.max_output, model.max_output) if limit is not None]
-    return min([tokens, *limits])
+    if facts.max_output is not None:
+        tokens = min(tokens, facts.max_output)
+    return tokens if model.max_output is None else min(tokens, model.max_output)
 
 
 def _explain(route: Route, facts: Facts) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Protocol
 
@@ -58,6 +58,10 @@ class Estimate:
     support: Array
     output_tokens: Array
     novelty: float
+    _intervals: dict[float, tuple[Array, Array]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Intervals already asked for: a remembered estimate is asked again at every request."""
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Lower and upper bound of each quality, holding with probability `level`.
@@ -65,6 +69,12 @@ class Estimate:
         Wilson's score interval with the support as n: a closed form within a hair of the
         quantiles of Beta(p n, (1 - p) n), which would need scipy.
         """
+        known = self._intervals.get(level)
+        if known is None:
+            known = self._intervals[level] = self._wilson(level)
+        return known
+
+    def _wilson(self, level: float) -> tuple[Array, Array]:
         if level <= 0:
             return self.quality, self.quality
         z = NormalDist().inv_cdf((1 + level) / 2)
