@@ -1,7 +1,9 @@
 """What must not be imported, proven in fresh interpreters."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,15 @@ def test_help_is_light(command: str) -> None:
     """`--help` must answer at once: what is heavy loads when it is used."""
     modules = imported_by(f"import app.cli.{command}")
     assert not modules & {"faiss", "onnxruntime", "numpy", "aiohttp", "torch"}
+
+
+def test_no_library_keeps_a_log_of_its_use(tmp_path: Path) -> None:
+    """onnxruntime writes one to the cache directory, and sends it, unless told not to."""
+    environment = {key: value for key, value in os.environ.items() if key != "XDG_CACHE_HOME"}
+    subprocess.run(
+        [sys.executable, "-m", "app.cli", "route", "hello", "--json"],
+        env={**environment, "HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+    )
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
