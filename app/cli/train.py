@@ -28,7 +28,7 @@ DEFAULT_ENCODER = PROJECT / "router_models" / "encoder-minilm"
     multiple=True,
     required=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Outcome files (.jsonl, .jsonl.gz); several may follow one --data.",
+    help="Outcome files (.jsonl, .csv, both also .gz, .parquet); several may follow one --data.",
 )
 @click.argument("more", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
@@ -96,12 +96,14 @@ def _run(
     from app.lab.evaluation import evaluate_pairs
     from app.lab.outcomes import build_table, read_outcomes, split
     from app.lab.provenance import describe, encoder_entry
+    from app.lab.sources import refuse_evaluation_only
     from app.lab.train import one_thread, train, write_router
     from app.routing.artifact import load_artifact
     from app.routing.encoder.onnx import OnnxEncoder
 
     encoder = OnnxEncoder(encoder_directory)
     rows = read_outcomes(files)
+    refuse_evaluation_only(rows)
     train_rows, _ = split(build_table(rows, models=models), settings.test_share)
     apart_train, apart_test = split(
         build_table(rows, models=models, merge=False), settings.test_share

@@ -1,30 +1,44 @@
-"""Reads routing outcomes: what each of several models scored on a prompt, and how long its answer
-was.
+"""Routing outcomes as a table: what each of several models scored on a prompt, and how long its
+answer was.
 
-Many files become one table. Rows are checked one by one, so that a mistake is reported with file,
-row and field; rows with the same prompt are merged, so that a prompt scored in two places counts
-once; and splits go by the question, over all files together, so that nothing tested on was trained
-on.
+Many files become one table. Rows with the same prompt are merged, so that a prompt scored in two
+places counts once; and splits go by the question, over all files together, so that nothing tested
+on was trained on. How files are read is in `reading`, how preferences become scores in
+`preferences`.
 """
 
 from __future__ import annotations
 
-import gzip
-import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from app.config.names import nearest
 from app.errors import DataError
+from app.lab.reading import read_file
+from app.lab.rows import Kind, Outcome, OutcomeRow, mean_outcome
 from app.routing.model_names import canonical_name
+
+__all__ = [
+    "SPLIT_SALT",
+    "Kind",
+    "Outcome",
+    "OutcomeRow",
+    "OutcomeTable",
+    "build_table",
+    "normalise",
+    "question",
+    "read_outcomes",
+    "split",
+    "split_position",
+]
 
 SPLIT_SALT = b"pointsman-split-1"
 SHORTEST_ANSWER_TOKENS = 2
@@ -37,28 +51,12 @@ _SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one model did with one prompt."""
-
-    score: float
-    output_tokens: float = math.nan
-    cost_usd: float = math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeRow:
-    """One prompt and the outcomes of the models that answered it."""
-
-    id: str
-    source: str
-    task: str
-    prompt: str
-    outcomes: Mapping[str, Outcome]
-
-
-@dataclass(frozen=True, slots=True)
 class OutcomeTable:
-    """Rows by models. Missing cells are nan; `models` are canonical names in alphabetical order."""
+    """Rows by models. Missing cells are nan; `models` are canonical names in alphabetical order.
+
+    `relative` marks the rows whose scores are win rates: differences between models mean there what
+    they mean elsewhere, the level does not.
+    """
 
     ids: tuple[str, ...]
     sources: tuple[str, ...]
@@ -68,6 +66,7 @@ class OutcomeTable:
     scores: NDArray[np.float32]
     output_tokens: NDArray[np.float32]
     costs_usd: NDArray[np.float32]
+    relative: NDArray[np.bool_]
     columns: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -85,6 +84,7 @@ class OutcomeTable:
             scores=self.scores[order],
             output_tokens=self.output_tokens[order],
             costs_usd=self.costs_usd[order],
+            relative=self.relative[order],
             columns=self.columns,
         )
 
@@ -94,17 +94,20 @@ def read_outcomes(paths: Sequence[Path]) -> list[OutcomeRow]:
     if not paths:
         raise DataError("no outcome files were given")
     rows: list[OutcomeRow] = []
-    seen: dict[str, str] = {}
-    for path in paths:
+    seen: dict[str, tuple[str, int]] = {}
+    for path, label in zip(paths, _labels(paths), strict=True):
         before = len(rows)
-        for number, row in _read_file(path):
-            place = f"{path.name}: row {number}"
+        for number, row in read_file(path, label):
             if row.id in seen:
-                raise DataError(f"{place}: field id: {row.id!r} was used before, at {seen[row.id]}")
-            seen[row.id] = place
+                file, earlier = seen[row.id]
+                raise DataError(
+                    f"{label}: row {number}: field id: {row.id!r} was used before, at {file}: row "
+                    f"{earlier}; an id may be there once in all files together"
+                )
+            seen[row.id] = (label, number)
             rows.append(row)
         if len(rows) == before:
-            raise DataError(f"{path.name}: the file has no rows")
+            raise DataError(f"{label}: the file has no rows")
     return rows
 
 
@@ -113,16 +116,15 @@ def build_table(
 ) -> OutcomeTable:
     """Rows as a table, in an order that does not depend on that of the files.
 
-    `merge` joins rows with the same prompt and averages a model's scores over them. `models` keeps
-    only these; a name no row has is a DataError, and rows left without outcomes are dropped.
+    `merge` joins rows with the same prompt and averages a model's scores over them; rows of scores
+    and rows of preferences stay apart, since a win rate is no score. `models` keeps only these; a
+    name no row has is a DataError, and rows left without outcomes are dropped.
     """
-    groups: dict[str, list[OutcomeRow]] = {}
+    groups: dict[tuple[str, Kind], list[OutcomeRow]] = {}
     for row in rows:
         key = normalise(row.prompt) if merge else row.id
-        groups.setdefault(key, []).append(row)
-    merged = sorted(
-        (_merge(group) for group in groups.values()), key=lambda row: _order(row.prompt, row.id)
-    )
+        groups.setdefault((key, row.kind), []).append(row)
+    merged = sorted((_merge(group) for group in groups.values()), key=_order)
     known = sorted({name for row in merged for name in row.outcomes})
     wanted = known if models is None else _choose(models, known)
     merged = [row for row in merged if any(name in row.outcomes for name in wanted)]
@@ -165,81 +167,15 @@ def split(table: OutcomeTable, test_share: float) -> tuple[OutcomeTable, Outcome
     )
 
 
-def _order(prompt: str, row_id: str) -> tuple[bytes, str]:
-    return blake2b(
-        normalise(prompt).encode("utf-8", "surrogatepass"), digest_size=16
-    ).digest(), row_id
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """What messages call the files: their names, with folders where two share one."""
+    names = Counter(path.name for path in paths)
+    return [path.name if names[path.name] == 1 else str(path) for path in paths]
 
 
-def _read_file(path: Path) -> Iterator[tuple[int, OutcomeRow]]:
-    """Rows with their line numbers. Other formats join here by suffix."""
-    name = path.name
-    if not name.endswith((".jsonl", ".jsonl.gz")):
-        raise DataError(f"{name}: outcome files end in .jsonl or .jsonl.gz")
-    try:
-        with gzip.open(path, "rb") if name.endswith(".gz") else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, _parse(line, f"{name}: row {number}")
-    except (OSError, EOFError) as error:
-        raise DataError(f"{name}: cannot be read: {error}") from error
-
-
-def _parse(line: bytes, place: str) -> OutcomeRow:
-    try:
-        raw = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{place}: not valid JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise DataError(f"{place}: expected an object")
-    outcomes = raw.get("outcomes")
-    if not isinstance(outcomes, dict) or not outcomes:
-        raise DataError(f"{place}: field outcomes: expected an object with at least one model")
-    return OutcomeRow(
-        id=_text(raw, "id", place),
-        source=_text(raw, "source", place),
-        task=_text(raw, "task", place),
-        prompt=_text(raw, "prompt", place),
-        outcomes=_outcomes(outcomes, place),
-    )
-
-
-def _text(raw: Mapping[str, Any], name: str, place: str) -> str:
-    value = raw.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{place}: field {name}: expected a non-empty string")
-    return value
-
-
-def _outcomes(raw: Mapping[str, Any], place: str) -> dict[str, Outcome]:
-    gathered: dict[str, list[Outcome]] = {}
-    for name, fields in raw.items():
-        where = f"{place}: field outcomes.{name}"
-        if not isinstance(fields, dict):
-            raise DataError(f"{where}: expected an object")
-        score = _number(fields, "score", where)
-        if not 0.0 <= score <= 1.0:
-            raise DataError(
-                f"{where}.score: expected a number from 0 to 1, found {fields.get('score')!r}"
-            )
-        outcome = Outcome(
-            score=score,
-            output_tokens=_number(fields, "output_tokens", where, optional=True),
-            cost_usd=_number(fields, "cost_usd", where, optional=True),
-        )
-        gathered.setdefault(canonical_name(name), []).append(outcome)
-    return {name: _mean(outcomes) for name, outcomes in gathered.items()}
-
-
-def _number(fields: Mapping[str, Any], name: str, where: str, *, optional: bool = False) -> float:
-    value = fields.get(name)
-    if value is None and optional:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{where}.{name}: expected a finite number, found {value!r}")
-    if value < 0:
-        raise DataError(f"{where}.{name}: expected a number of at least 0, found {value!r}")
-    return float(value)
+def _order(row: OutcomeRow) -> tuple[bytes, str, Kind]:
+    prompt = normalise(row.prompt).encode("utf-8", "surrogatepass")
+    return blake2b(prompt, digest_size=16).digest(), row.id, row.kind
 
 
 def _merge(rows: Sequence[OutcomeRow]) -> OutcomeRow:
@@ -248,31 +184,19 @@ def _merge(rows: Sequence[OutcomeRow]) -> OutcomeRow:
         return first
     names = sorted({name for row in rows for name in row.outcomes})
     outcomes = {
-        name: _mean([row.outcomes[name] for row in rows if name in row.outcomes]) for name in names
+        name: mean_outcome([row.outcomes[name] for row in rows if name in row.outcomes])
+        for name in names
     }
-    return OutcomeRow(first.id, first.source, first.task, first.prompt, outcomes)
-
-
-def _mean(outcomes: Sequence[Outcome]) -> Outcome:
-    if len(outcomes) == 1:
-        return outcomes[0]
-    return Outcome(
-        score=math.fsum(outcome.score for outcome in outcomes) / len(outcomes),
-        output_tokens=_known_mean([outcome.output_tokens for outcome in outcomes]),
-        cost_usd=_known_mean([outcome.cost_usd for outcome in outcomes]),
-    )
-
-
-def _known_mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
+    return OutcomeRow(first.id, first.source, first.task, first.prompt, outcomes, first.kind)
 
 
 def _choose(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
     chosen = sorted({canonical_name(name) for name in wanted})
     missing = [name for name in chosen if name not in known]
     if missing:
-        raise DataError(f"no outcomes of: {', '.join(missing)}; the files know {', '.join(known)}")
+        hints = [nearest(name, known) or f"the files know {len(known)} others" for name in missing]
+        named = "; ".join(f"{name} ({hint})" for name, hint in zip(missing, hints, strict=True))
+        raise DataError(f"models: no outcomes of: {named}")
     return chosen
 
 
@@ -298,5 +222,6 @@ def _tabulate(rows: Sequence[OutcomeRow], models: Sequence[str]) -> OutcomeTable
         scores=scores,
         output_tokens=tokens,
         costs_usd=costs,
+        relative=np.array([row.kind == "preferences" for row in rows], dtype=np.bool_),
         columns=columns,
     )

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from app.errors import DataError
+
+if TYPE_CHECKING:
+    from app.lab.rows import OutcomeRow
 
 KNOWN_SOURCES: Mapping[str, Mapping[str, str]] = {
     "routellm_mmlu": {
@@ -41,3 +47,13 @@ EVALUATION_ONLY = frozenset({"routerarena"})
 def describe_sources(sources: Iterable[str]) -> dict[str, dict[str, str]]:
     """What is known of each source; a source of the user's own has no entry but its name."""
     return {source: dict(KNOWN_SOURCES.get(source, {})) for source in sorted(set(sources))}
+
+
+def refuse_evaluation_only(rows: Iterable[OutcomeRow]) -> None:
+    """Raises DataError if a row comes from a source that may be scored but not trained on."""
+    for row in rows:
+        if row.source.casefold() in EVALUATION_ONLY:
+            raise DataError(
+                f"row {row.id}: field source: {row.source} is published for evaluation only, by "
+                "its authors' rule; train without its file, and score the router on it instead"
+            )
