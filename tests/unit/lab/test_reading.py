@@ -17,13 +17,15 @@ from app.lab.outcomes import OutcomeRow, read_outcomes
 
 PROJECT = Path(__file__).resolve().parents[3]
 
-LONG = """id,source,task,prompt,model,score,cost_usd,output_tokens,note
+LONG = """\
+id,source,task,prompt,model,score,cost_usd,output_tokens,note
 a/1,a,t,One?,org/x-3_1,1,0.002,120,kept
 a/1,a,t,One?,y,0.5,,,
 a/2,a,t,"Two,
 ""really""?",y,0,,7,
 """
-WIDE = """id,source,task,prompt,score:x-3_1,score:y,cost_usd:x-3_1,output_tokens:x-3_1,output_tokens:y
+WIDE = """\
+id,source,task,prompt,score:x-3_1,score:y,cost_usd:x-3_1,output_tokens:x-3_1,output_tokens:y
 a/1,a,t,One?,1,0.5,0.002,120,
 a/2,a,t,"Two,
 ""really""?",,0,,,7
