@@ -90,9 +90,7 @@ def eligible(route: Route, facts: Facts) -> list[Model]:
     return able
 
 
-def decide(
-    route: Route, facts: Facts, estimate: Estimate, speed: Speed | None = None
-) -> Decision:
+def decide(route: Route, facts: Facts, estimate: Estimate, speed: Speed | None = None) -> Decision:
     """Choose by the route's objective. `estimate` covers `route.candidates`, in their order."""
     options = _options(route, facts, estimate)
     able = [option for option in options if option.eligible]
