@@ -58,6 +58,7 @@ class Compiled:
     models: Mapping[str, Model]
     names: Names
     encoder: Encoder | None
+    """None where no route encodes."""
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
 
@@ -82,8 +83,11 @@ def compile_config(loaded: Loaded) -> Compiled:
         except ArtifactError as error:
             problems.append(document.problem(("routes", name, "router"), str(error)))
     problems += _unknown_likes(loaded, artifacts)
+    models = {name: Model.compile(name, model) for name, model in config.models.items()}
+    names = _names(config, models, artifacts)
+    problems += _blind_routes(loaded, names)
     encoder = None
-    if artifacts:
+    if any(route.encode != "never" for route in names.routes.values()):
         try:
             encoder = _encoder(config.encoder, folder)
         except ArtifactError as error:
@@ -91,8 +95,6 @@ def compile_config(loaded: Loaded) -> Compiled:
     problems += _foreign_encoders(loaded, artifacts, encoder)
     if problems:
         raise ConfigError(in_order(problems))
-    models = {name: Model.compile(name, model) for name, model in config.models.items()}
-    names = _names(config, models, artifacts)
     return Compiled(config, models, names, encoder, tuple(_doubts(loaded, artifacts)))
 
 
@@ -125,11 +127,24 @@ def _foreign_encoders(
         return
     for name, route in loaded.config.routes.items():
         artifact = artifacts.get(route.router or "")
-        if artifact is not None and artifact.encoder_fingerprint != encoder.fingerprint:
+        if artifact is None or route.encode == "never":
+            continue
+        if artifact.encoder_fingerprint != encoder.fingerprint:
             yield loaded.document.problem(
                 ("routes", name, "router"),
                 "this router was built with another encoder than `encoder` names",
                 "train it again, or name its encoder",
+            )
+
+
+def _blind_routes(loaded: Loaded, names: Names) -> Iterator[Problem]:
+    for name in loaded.config.routes:
+        route = names.routes[name]
+        if route.learned and route.encode == "never" and not route.estimator.reads_text:
+            yield loaded.document.problem(
+                ("routes", name, "encode"),
+                "this route's router predicts from vectors alone, so `never` leaves it blind",
+                "`when-unsure` or `always`, or train the router again",
             )
 
 
@@ -201,6 +216,9 @@ def _route(
         estimator=estimator,
         fallbacks=tuple(models[fallback] for fallback in written.fallbacks),
         learned=artifact is not None,
+        # Stated qualities are the same for every prompt: there is nothing to encode for.
+        encode=written.encode if artifact is not None else "never",
+        encode_margin=written.encode_margin,
     )
 
 

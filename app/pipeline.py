@@ -23,13 +23,14 @@ from app.exchange.money import usd_text
 from app.exchange.record import Record
 from app.exchange.reply import Headers, Reply, StreamReply
 from app.exchange.request import Request
-from app.routing.decision import PINNED, Decision, by_rule, decide, eligible, pin
-from app.routing.encoder.embedder import Embedder
+from app.routing.decision import PINNED, Decision, Speed, by_rule, decide, eligible, pin
+from app.routing.encoder.embedder import Embedder, Vector
 from app.routing.estimators.base import Neighbour, Query
 from app.routing.explain import explain
 from app.routing.facts import Facts, inspect
 from app.routing.names import Names
 from app.routing.route import Route
+from app.routing.two_speed import clear
 from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
 from app.wire.openai_chat import error_body, read_error
@@ -87,6 +88,7 @@ class Pipeline:
         """Choose a model. Raises NoEligibleCandidate."""
         decision = pin(target) if isinstance(target, Model) else await self._choose(target, facts)
         record.decision, record.reason = decision.kind, decision.reason
+        record.speed = decision.speed or "none"
         record.decide_seconds = perf_counter() - record.received
         self.metrics.decided(record, decision.novelty)
         return decision
@@ -99,9 +101,20 @@ class Pipeline:
         return await self._predict(route, facts)
 
     async def _predict(self, route: Route, facts: Facts) -> Decision:
+        """At two speeds: by the words alone where that settles it, else by their vector as well."""
+        embedder, text = self.embedder, facts.instruction
         try:
-            query = await self._query(facts)
-            return decide(route, facts, route.estimator.estimate(query))
+            if embedder is None or route.encode == "never" or not text:
+                return _estimated(route, facts, None, "text")
+            vector = embedder.cached(text)
+            self.metrics.looked_up(hit=vector is not None)
+            if vector is not None:
+                return _estimated(route, facts, vector, "cached")
+            if route.encode == "when-unsure" and route.estimator.reads_text:
+                decision = _estimated(route, facts, None, "text")
+                if clear(decision):
+                    return decision
+            return _estimated(route, facts, await embedder.embed(text), "encoded")
         except Exception as error:  # noqa: BLE001 - no failure of prediction may fail a request
             log.exception("route %s could not predict", route.name, exc_info=error)
             return by_rule(route, facts, "prediction_failed")
@@ -116,18 +129,15 @@ class Pipeline:
         decision = await self._predict(target, facts)
         evidence: tuple[Neighbour, ...] = ()
         if neighbours and decision.options:
-            evidence = target.estimator.neighbours(await self._query(facts), neighbours)
+            evidence = await self._evidence(target, facts.instruction, neighbours)
         return explain(decision, facts, evidence)
 
-    async def _query(self, facts: Facts) -> Query:
-        text = facts.instruction
-        if self.embedder is None or not text:
-            return Query(text, None)
-        vector = self.embedder.cached(text)
-        self.metrics.looked_up(hit=vector is not None)
-        if vector is None:
-            vector = await self.embedder.embed(text)
-        return Query(text, vector)
+    async def _evidence(self, route: Route, text: str, count: int) -> tuple[Neighbour, ...]:
+        if self.embedder is None or route.encode == "never" or not text:
+            return route.estimator.neighbours(Query(text, None), count)
+        # Not remembered: a vector at hand would let the chat door decide otherwise than was shown.
+        vector = await self.embedder.embed(text, remember=False)
+        return route.estimator.neighbours(Query(text, vector), count)
 
     # --- what goes back -----------------------------------------------------------------------
 
@@ -189,6 +199,11 @@ class Pipeline:
         self.metrics.settle(record)
 
 
+def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) -> Decision:
+    estimate = route.estimator.estimate(Query(facts.instruction, vector))
+    return decide(route, facts, estimate, speed)
+
+
 def _headers(record: Record, decision: Decision | None, *, debug: bool) -> Headers:
     """What Pointsman says about a reply; with `x-pointsman-debug: true` more of it."""
     headers = [
@@ -214,6 +229,7 @@ def _debug_headers(record: Record, decision: Decision | None) -> Headers:
     )
     headers = [
         ("x-pointsman-reason", record.reason),
+        ("x-pointsman-speed", record.speed),
         ("x-pointsman-attempts", attempts),
         ("x-pointsman-decide-ms", f"{record.decide_seconds * 1000:.3f}"),
         ("x-pointsman-upstream-ms", f"{record.upstream_seconds * 1000:.3f}"),

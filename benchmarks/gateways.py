@@ -10,19 +10,22 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.processes import NotReady, ProcessTree, free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _ROUTER = REPOSITORY / "router_models" / "default"
-ROUTE = "auto"
-"""The model name that lets Pointsman choose."""
+UNSURE, ALWAYS, NEVER = "auto", "encode-always", "encode-never"
+"""Model names that let Pointsman choose: routes that encode when unsure (as shipped), always and
+never."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Kind:
     environment: Mapping[str, str]
     write_config: Callable[[str, Sequence[str]], dict[str, object]]
     """A configuration for an upstream's base URL and the model ids it offers."""
-    routes: bool = False
-    """Whether it can be asked to choose a model."""
+    routes: tuple[str, ...] = ()
+    """Names by which it can be asked to choose a model."""
     ready_timeout_seconds: float = 90.0
 
     def config(self, upstream_port: int, models: Sequence[str]) -> bytes:
@@ -69,6 +72,18 @@ class Gateway:
             self.stop()
             raise NotReady(f"{kind.name}: {error}") from None
 
+    def predictions(self, route: str) -> Mapping[str, float]:
+        """How many prompts of a route were predicted so far, by what was read of them."""
+        address = f"http://127.0.0.1:{self.port}/metrics"
+        with urllib.request.urlopen(address, timeout=10) as page:
+            families = text_string_to_metric_families(page.read().decode())
+        return {
+            sample.labels["speed"]: sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "pointsman_predictions_total" and sample.labels["route"] == route
+        }
+
     def stop(self) -> None:
         self.process.stop()
         self._room.cleanup()
@@ -87,7 +102,7 @@ def pointsman() -> Kind:
         ),
         environment={"PYTHONPATH": str(REPOSITORY)},
         write_config=_routing_config if _ROUTER.is_dir() else _pinning_config,
-        routes=_ROUTER.is_dir(),
+        routes=_routes(),
     )
 
 
@@ -152,7 +167,21 @@ def _routing_config(base_url: str, models: Sequence[str]) -> dict[str, object]:
     }
     config = _pinning_config(base_url, models)
     route = {"candidates": list(_CANDIDATES), "baseline": "largest", "router": _ROUTER.name}
-    return {**config, "models": {**config["models"], **candidates}, "routes": {ROUTE: route}}
+    encode = {UNSURE: "when-unsure", ALWAYS: "always", NEVER: "never"}
+    routes = {name: {**route, "encode": encode[name]} for name in _routes()}
+    return {**config, "models": {**config["models"], **candidates}, "routes": routes}
+
+
+def _routes() -> tuple[str, ...]:
+    """The routes that the default router can serve: never to encode, it must read text."""
+    from app.routing.artifact import load_artifact
+    from app.routing.estimators.base import Candidate
+
+    if not _ROUTER.is_dir():
+        return ()
+    candidates = [Candidate(name, like) for name, (like, _) in _CANDIDATES.items()]
+    reads = load_artifact(_ROUTER).estimator(candidates).reads_text
+    return (UNSURE, ALWAYS, NEVER) if reads else (UNSURE, ALWAYS)
 
 
 # Candidates by name: a model that the default router knows, and a price in USD per million.

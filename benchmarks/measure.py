@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,12 @@ class Subject:
     prompts: Prompts = "fixed"
     gateway: Gateway | None = None
 
+    @property
+    def routed(self) -> Gateway | None:
+        """The gateway, if it is to choose the model."""
+        gateway = self.gateway
+        return gateway if gateway and self.model in gateway.kind.routes else None
+
 
 @dataclass(frozen=True)
 class Point:
@@ -51,6 +58,8 @@ class Point:
     chunks: int = 0
     first_chunk_p50_ms: float | None = None
     first_chunk_p99_ms: float | None = None
+    encoded_share: float | None = None
+    """Of the prompts that were predicted, how many the encoder ran for."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,7 @@ def _measure(
     subject: Subject, model: str, concurrency: int, round_: int, more: list[object]
 ) -> Point:
     process = subject.gateway.process if subject.gateway else None
+    predicted = subject.routed.predictions(model) if subject.routed else {}
     before = process.cpu_seconds() if process else 0.0
     outcome = load_process(subject.port, model, concurrency, more)
     if outcome["errors"] or not outcome["requests"]:
@@ -115,7 +125,16 @@ def _measure(
         chunks=outcome["chunks"],
         first_chunk_p50_ms=first["p50"],
         first_chunk_p99_ms=first["p99"],
+        encoded_share=_encoded_share(predicted, subject.routed.predictions(model))
+        if subject.routed
+        else None,
     )
+
+
+def _encoded_share(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+    grown = {speed: count - before.get(speed, 0.0) for speed, count in after.items()}
+    predicted = sum(grown.values())
+    return grown.get("encoded", 0.0) / predicted if predicted else None
 
 
 def load_process(port: int, model: str, concurrency: int, more: list[object]) -> dict[str, Any]:

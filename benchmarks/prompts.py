@@ -1,7 +1,8 @@
 """Request bodies whose prompts are made from a seeded list of words, about fifty tokens each.
 
 Unique prompts make an embedding cache of no use; repeated ones let it do all the work. Words and
-sentence frames are our own and common enough that each word is one token to most tokenisers.
+sentence frames are our own and common enough that each word is one token to most tokenisers. Exam
+prompts are unique too, and of a kind that the default router knows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Literal, get_args
 
 import orjson
 
-Prompts = Literal["fixed", "unique", "repeated"]
+from benchmarks.exam import exam_prompts
+
+Prompts = Literal["fixed", "unique", "repeated", "exam"]
 PROMPT_KINDS: tuple[str, ...] = get_args(Prompts)
 REPEATED_PROMPTS = 32
 
@@ -67,8 +70,10 @@ def bodies(kind: Prompts, *, model: str, stream: bool, seed: int) -> Iterator[by
         "stream": stream,
     }
     before, _, after = orjson.dumps(request).decode().partition(mark)
-    encoded = (f"{before}{prompt}{after}".encode() for prompt in unique_prompts(seed))
-    if kind == "unique":
+    prompts = exam_prompts(seed) if kind == "exam" else unique_prompts(seed)
+    quoted = (orjson.dumps(prompt).decode()[1:-1] for prompt in prompts)
+    encoded = (f"{before}{prompt}{after}".encode() for prompt in quoted)
+    if kind in ("unique", "exam"):
         return encoded
     distinct = 1 if kind == "fixed" else REPEATED_PROMPTS
     return itertools.cycle(list(itertools.islice(encoded, distinct)))

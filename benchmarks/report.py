@@ -96,11 +96,12 @@ def _answers(figures: Sequence[dict[str, Any]]) -> Sheet:
                 _number(row["requests_per_cpu_second"], ",.0f"),
                 _times(row, rival, "requests_per_cpu_second"),
                 _number(row["spread_percent"], ".0f"),
+                _number(row.get("encoded_share"), ".0%"),
             ]
         )
     columns = [
         *("whole answers", "clients", "requests/s", "of direct", "p50 / p99 ms", "added ms"),
-        *("CPU ms/request", "requests/CPU-s", "x LiteLLM", "spread %"),
+        *("CPU ms/request", "requests/CPU-s", "x LiteLLM", "spread %", "encoded"),
     ]
     return Sheet("Whole answers: latency, rate and CPU time of the gateway", columns, rows)
 

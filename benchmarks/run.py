@@ -39,6 +39,8 @@ from benchmarks.summary import (
     DIRECT,
     ENCODED,
     TARGET_PACE_MS,
+    TEXT,
+    TWO_SPEED,
     Footprint,
     figures,
     stream_figures,
@@ -71,6 +73,9 @@ class Extent:
 
 
 QUICK = Extent(rounds=1, seconds=1.5, stream_rounds=1, streams=16, first_chunk_streams=20, starts=1)
+
+_SPEEDS = {ENCODED: gateways.ALWAYS, TWO_SPEED: gateways.UNSURE, TEXT: gateways.NEVER}
+"""Scenarios in which every prompt is new, and the route that each asks."""
 
 
 @dataclass
@@ -106,11 +111,13 @@ def subjects(upstream_port: int, served: Sequence[Gateway]) -> list[Subject]:
         port = gateway.port
         found.append(Subject(f"{gateway.kind.name} pinned", port, gateway=gateway))
         if gateway.kind.routes:
-            route = gateways.ROUTE
+            always = gateways.ALWAYS
             found += [
-                Subject(ENCODED, port, model=route, prompts="unique", gateway=gateway),
-                Subject(CACHED, port, model=route, prompts="repeated", gateway=gateway),
+                Subject(name, port, model=route, prompts="exam", gateway=gateway)
+                for name, route in _SPEEDS.items()
+                if route in gateway.kind.routes
             ]
+            found.append(Subject(CACHED, port, model=always, prompts="repeated", gateway=gateway))
     return found
 
 
@@ -118,7 +125,7 @@ def warm_up(measured: Sequence[Subject], extent: Extent, progress: Progress) -> 
     for subject in measured:
         progress.say(f"warming up: {subject.name}")
         seconds = max(extent.seconds / 2, 1.0)
-        more = ["--seconds", seconds, "--prompts", subject.prompts, "--seed", 1]
+        more = ["--seconds", seconds, "--prompts", subject.prompts, "--seed", _seed(subject)]
         load_process(subject.port, subject.model, 8, more)
 
 
@@ -127,16 +134,22 @@ def measure_answers(measured: Sequence[Subject], extent: Extent, progress: Progr
         for round_ in range(extent.rounds):
             progress.say(f"{concurrency} clients, round {round_ + 1} of {extent.rounds}")
             for subject in measured:
-                seed = 1000 * concurrency + round_ if subject.prompts == "unique" else 1
                 progress.points.append(
                     measure(
                         subject,
                         concurrency=concurrency,
                         round_=round_,
                         seconds=extent.seconds,
-                        seed=seed,
+                        seed=_seed(subject, concurrency, round_),
                     )
                 )
+
+
+def _seed(subject: Subject, concurrency: int = 0, round_: int = 0) -> int:
+    """Prompts that are to be new are new to the whole gateway, whose routes share their vectors."""
+    if subject.prompts != "exam":
+        return 1
+    return 10_000 * (1 + list(_SPEEDS).index(subject.name)) + 100 * concurrency + round_
 
 
 def measure_all_streams(measured: Sequence[Subject], extent: Extent, progress: Progress) -> None:

@@ -12,6 +12,8 @@ from benchmarks.processes import Memory
 DIRECT = "direct"
 PINNED = "Pointsman pinned"
 ENCODED = "Pointsman routed, every prompt encoded"
+TWO_SPEED = "Pointsman routed, encoded when unsure"
+TEXT = "Pointsman routed, never encoded"
 CACHED = "Pointsman routed, embedding cached"
 RIVAL = "LiteLLM pinned"
 TARGET_PACE_MS = 2
@@ -34,6 +36,8 @@ class Figures:
     cpu_ms_per_request: float | None
     spread_percent: float | None
     """How far the rounds' CPU per request lie apart: (highest - lowest) / median."""
+    encoded_share: float | None = None
+    """Of the prompts that were predicted, how many the encoder ran for."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def _figures(points: Sequence[Point], direct: dict[int, Point]) -> Figures:
     first = points[0]
     costs = [p.cpu_seconds / p.requests for p in points if p.cpu_seconds is not None]
     cost = median(costs) if costs else None
+    shares = [p.encoded_share for p in points if p.encoded_share is not None]
     measured_both = first.subject != DIRECT and direct
     return Figures(
         subject=first.subject,
@@ -99,6 +104,7 @@ def _figures(points: Sequence[Point], direct: dict[int, Point]) -> Figures:
         requests_per_cpu_second=1 / cost if cost else None,
         cpu_ms_per_request=cost * 1e3 if cost else None,
         spread_percent=(max(costs) - min(costs)) / cost * 100 if cost else None,
+        encoded_share=median(shares) if shares else None,
     )
 
 
@@ -166,8 +172,8 @@ def verdicts(
         found = (r for r in rows if (r.subject, r.concurrency) == (subject, concurrency))
         return next(found, None)
 
-    def ratio(subject: str) -> float | None:
-        mine, rival = row(subject, 16), row(RIVAL, 16)
+    def ratio(subject: str, beside: str = RIVAL) -> float | None:
+        mine, rival = row(subject, 16), row(beside, 16)
         if not mine or not rival:
             return None
         if not mine.requests_per_cpu_second or not rival.requests_per_cpu_second:
@@ -188,6 +194,12 @@ def verdicts(
         _at_most("streamed: at most 20 us of CPU a chunk, 16 clients", chunk, 20, "us"),
         _at_least(f"every prompt encoded: at least 1.8 times {per_cpu}", ratio(ENCODED), 1.8),
         _at_most("every prompt encoded: at most 8 ms added, one client", added(ENCODED), 8, "ms"),
+        _at_least(
+            "encoded when unsure: at least 4 times the requests per CPU-second of every prompt "
+            "encoded, 16 clients",
+            ratio(TWO_SPEED, ENCODED),
+            4,
+        ),
         _at_least(f"embedding cached: at least 25 times {per_cpu}", ratio(CACHED), 25),
         _at_most(
             "idle memory (RSS): under 250 MB, default router loaded",

@@ -10,6 +10,11 @@ from typing import Any
 import click
 import orjson
 
+_READ = {
+    "text": "the words alone",
+    "cached": "a vector that was at hand",
+    "encoded": "the words and the vector",
+}
 _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 
@@ -65,6 +70,9 @@ def _show(account: dict[str, Any]) -> None:
     objective = account["objective"] or {}
     told = ", ".join(f"{key} {value}" for key, value in objective.items())
     console.print(f"objective: {told or 'none'}; novelty {account['novelty']}")
+    if account["speed"]:
+        read = _READ[account["speed"]]
+        console.print(f"decided from {read} (encode: {account['encode']})")
     if account["neighbours"]:
         nearest = Table("nearest past prompt", "task", "similarity", "scores")
         for neighbour in account["neighbours"]:

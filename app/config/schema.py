@@ -280,6 +280,18 @@ class Route(Written):
         description="A router artifact: a directory, or the name of one in router_models/. "
         "null decides by the stated priors alone.",
     )
+    encode: Literal["always", "when-unsure", "never"] = Field(
+        default="when-unsure",
+        description="When to pay for a prompt's vector: for every prompt, only where its words "
+        "alone leave the choice unclear, or never (then no encoder is loaded).",
+    )
+    encode_margin: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="when-unsure: how many standard deviations of doubt a choice made from the "
+        "words alone must bear. More encodes more prompts.",
+    )
     fallbacks: list[Name] = Field(
         default_factory=list, description="Tried in this order after every candidate has failed."
     )

@@ -38,6 +38,7 @@ class Record:
     route: str = "none"
     decision: str = "none"
     reason: str = "none"
+    speed: str = "none"
     model: str | None = None
     upstream: str | None = None
     status: int = 0

@@ -23,6 +23,10 @@ Kind = Literal["learned", "pinned", "sticky", "rule", "fallback", "cached"]
 PINNED = "pinned"
 """Stands for the route of a request that names a model."""
 
+Speed = Literal["text", "cached", "encoded"]
+"""What a prediction was made from: the words alone, a vector that was at hand, or one encoded for
+it."""
+
 UNKNOWN_OUTPUT_TOKENS = 300.0
 """Expected length of an answer when no outcome says: about a page of chat."""
 
@@ -37,6 +41,8 @@ class Decision:
     route: Route | None = None
     options: tuple[Option, ...] = ()
     novelty: float | None = None
+    speed: Speed | None = None
+    """None where nothing was predicted."""
 
     @property
     def chosen(self) -> Model:
@@ -84,7 +90,7 @@ def eligible(route: Route, facts: Facts) -> list[Model]:
     return able
 
 
-def decide(route: Route, facts: Facts, estimate: Estimate) -> Decision:
+def decide(route: Route, facts: Facts, estimate: Estimate, speed: Speed | None = None) -> Decision:
     """Choose by the route's objective. `estimate` covers `route.candidates`, in their order."""
     options = _options(route, facts, estimate)
     able = [option for option in options if option.eligible]
@@ -96,6 +102,7 @@ def decide(route: Route, facts: Facts, estimate: Estimate) -> Decision:
         route=route,
         options=options,
         novelty=estimate.novelty,
+        speed=speed if route.learned else None,
     )
 
 
@@ -123,19 +130,27 @@ def _price(model: Model, facts: Facts) -> float:
 def _options(route: Route, facts: Facts, estimate: Estimate) -> tuple[Option, ...]:
     # A one-sided bound at confidence c is the low end of a two-sided interval at 2c - 1.
     low, high = estimate.interval(2 * route.objective.confidence - 1)
+    doubt = estimate.doubt
     columns = zip(
         route.candidates,
         estimate.quality.tolist(),
         low.tolist(),
         high.tolist(),
         estimate.output_tokens.tolist(),
+        [None] * len(route.candidates) if doubt is None else doubt.tolist(),
         strict=True,
     )
     return tuple(_option(facts, *column) for column in columns)
 
 
 def _option(
-    facts: Facts, model: Model, quality: float, low: float, high: float, length: float
+    facts: Facts,
+    model: Model,
+    quality: float,
+    low: float,
+    high: float,
+    length: float,
+    doubt: float | None,
 ) -> Option:
     tokens = _output_tokens(length, model, facts)
     return Option(
@@ -146,6 +161,7 @@ def _option(
         output_tokens=tokens,
         cost=expected_cost(model.prices, facts.input_tokens, tokens * facts.choices),
         reasons=obstacles(model, facts),
+        doubt=doubt,
     )
 
 

@@ -40,6 +40,8 @@ def explain(
         "plan": [model.name for model in decision.plan],
         "baseline": decision.baseline.name if decision.baseline else None,
         "objective": decision.route.objective.describe() if decision.route else None,
+        "speed": decision.speed,
+        "encode": decision.route.encode if decision.route else None,
         "novelty": _rounded(decision.novelty),
         "facts": {
             "instruction_characters": len(facts.instruction),
@@ -77,6 +79,7 @@ def _predicted(option: Option) -> dict[str, Any]:
         "quality": _rounded(option.quality),
         "quality_low": _rounded(option.low),
         "quality_high": _rounded(option.high),
+        "quality_doubt": _rounded(option.doubt),
         "expected_output_tokens": round(option.output_tokens),
         "expected_cost_usd": None if option.cost is None else usd_text(option.cost),
     }

@@ -20,7 +20,8 @@ class Option:
     """A candidate as the decision sees it.
 
     `quality` in [0, 1] with its lower and upper bound; `cost` in nano-dollars, None if unknown.
-    `reasons` is not empty where the candidate is not eligible.
+    `reasons` is not empty where the candidate is not eligible. `doubt`: by how much the quality may
+    still change once the prompt is encoded, one standard deviation; None if it would not.
     """
 
     model: Model
@@ -30,6 +31,7 @@ class Option:
     output_tokens: float
     cost: int | None
     reasons: tuple[str, ...] = ()
+    doubt: float | None = None
 
     @property
     def eligible(self) -> bool:
@@ -77,7 +79,7 @@ class Quality:
         meets = [o for o in options if o is best or o.low >= bar]
         meets.sort(key=lambda option: (option.price_rank, -option.quality))
         # What is under the bar comes last, the most capable first: better than no answer.
-        below = [o for o in options if o not in meets]
+        below = [o for o in options if not (o is best or o.low >= bar)]
         below.sort(key=lambda option: (-option.quality, option.price_rank))
         reason = "best_quality" if meets[0] is best else "meets_bar"
         return Choice((*meets, *below), reason)

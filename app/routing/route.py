@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from app.catalog.model import Model
 from app.routing.estimators.base import Estimator
 from app.routing.objective import Objective
+
+Encode = Literal["always", "when-unsure", "never"]
+"""When a prompt's vector is worth its cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +25,6 @@ class Route:
     fallbacks: tuple[Model, ...] = ()
     learned: bool = True
     """False where the estimator only repeats stated qualities."""
+    encode: Encode = "when-unsure"
+    encode_margin: float = 1.0
+    """How many standard deviations of doubt a choice must bear to be taken without the vector."""

@@ -159,6 +159,11 @@ class Metrics:
             "pointsman_decisions", "Routing decisions, by kind and reason.",
             ["route", "decision", "reason"], registry=r,
         )  # fmt: skip
+        self.predictions = Counter(
+            "pointsman_predictions", "Decisions predicted by a router, by what was read for it: "
+            "the text alone, a vector that was cached, or one encoded for it.",
+            ["route", "speed"], registry=r,
+        )  # fmt: skip
         self.decide = Histogram(
             "pointsman_decision_seconds", "Time to decide, encoding included.",
             ["route"], buckets=_OVERHEAD, registry=r,
@@ -222,6 +227,8 @@ class Metrics:
     def decided(self, record: Record, novelty: float | None) -> None:
         """Count one decision of a route."""
         self._child(self.decisions, record.route, record.decision, record.reason).inc()
+        if record.speed != "none":
+            self._child(self.predictions, record.route, record.speed).inc()
         self._child(self.decide, record.route).observe(record.decide_seconds)
         if novelty is not None:
             self._child(self.novel, record.route).observe(novelty)

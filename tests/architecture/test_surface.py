@@ -48,6 +48,7 @@ def test_metric_names() -> None:
         "pointsman_novelty_ratio",
         "pointsman_overhead_seconds",
         "pointsman_overspent_dollars_total",
+        "pointsman_predictions_total",
         "pointsman_request_duration_seconds",
         "pointsman_requests_in_flight",
         "pointsman_requests_total",

@@ -53,8 +53,8 @@ class Embedder:
         """The vector, if it is at hand without encoding."""
         return self._remembered(_key(text))
 
-    async def embed(self, text: str) -> Vector:
-        """The vector of a text, encoded in a thread if need be."""
+    async def embed(self, text: str, *, remember: bool = True) -> Vector:
+        """The vector of a text, encoded in a thread if need be, and then remembered or not."""
         key = _key(text)
         vector = self._remembered(key)
         if vector is not None:
@@ -62,7 +62,7 @@ class Embedder:
         running = self._running.get(key)
         if running is None:
             self.misses += 1
-            running = self._start(key, text)
+            running = self._start(key, text, remember)
         else:
             self.hits += 1
         # Shielded: cancelling this caller must not cancel the encoding others wait for.
@@ -73,11 +73,11 @@ class Embedder:
         """Stops the threads; encodings not yet started are dropped."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, key: bytes, text: str) -> asyncio.Future[Timed]:
+    def _start(self, key: bytes, text: str, remember: bool) -> asyncio.Future[Timed]:
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._executor, self._encode, text)
         self._running[key] = running
-        running.add_done_callback(lambda done: self._finish(key, done))
+        running.add_done_callback(lambda done: self._finish(key, done, remember))
         return running
 
     def _encode(self, text: str) -> Timed:
@@ -85,15 +85,16 @@ class Embedder:
         vector = self._encoder.encode([text])[0]
         return vector, time.perf_counter() - started
 
-    def _finish(self, key: bytes, done: asyncio.Future[Timed]) -> None:
+    def _finish(self, key: bytes, done: asyncio.Future[Timed], remember: bool) -> None:
         self._running.pop(key, None)
         if done.cancelled() or done.exception() is not None:
             return
         vector, seconds = done.result()
         vector.flags.writeable = False
-        self._cache[key] = vector
-        if len(self._cache) > self._cache_entries:
-            self._cache.popitem(last=False)
+        if remember:
+            self._cache[key] = vector
+            if len(self._cache) > self._cache_entries:
+                self._cache.popitem(last=False)
         if self._on_encode is not None:
             self._on_encode(seconds)
 

@@ -51,6 +51,9 @@ class Estimate:
 
     `quality` (M,) in [0, 1]; `support` (M,) the effective number of outcomes behind each;
     `output_tokens` (M,) expected, nan if unknown; `novelty` 0 familiar .. 1 unlike anything seen.
+    `doubt` (M,) by how much, one standard deviation in quality, the estimate with the vector may
+    still differ from this one, for each candidate relative to the others; None where encoding
+    would change nothing, as once the vector was used.
     """
 
     models: tuple[str, ...]
@@ -58,6 +61,7 @@ class Estimate:
     support: Array
     output_tokens: Array
     novelty: float
+    doubt: Array | None = None
     _intervals: dict[float, tuple[Array, Array]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -86,6 +90,13 @@ class Estimate:
 
 class Estimator(Protocol):
     """A method, bound to the candidates of a route."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether `Query(text, None)` gets a prediction from the words, in tens of microseconds;
+        else only the models' standing is known without a vector.
+        """
+        ...
 
     def estimate(self, query: Query) -> Estimate: ...
 

@@ -51,6 +51,8 @@ class BlendWeights:
 class BlendEstimator:
     """Bound to a route's candidates; see the module."""
 
+    reads_text = False
+
     def __init__(
         self,
         candidates: Sequence[Candidate],

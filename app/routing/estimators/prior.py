@@ -21,6 +21,8 @@ _STATED_SUPPORT = 50.0
 class Prior:
     """The same estimate for every query."""
 
+    reads_text = False
+
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         stated = [candidate.quality for candidate in candidates]
         self._estimate = Estimate(

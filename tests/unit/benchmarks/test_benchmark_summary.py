@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from benchmarks import gateways, report
-from benchmarks.measure import Point
+from benchmarks.measure import Point, _encoded_share
 from benchmarks.processes import Memory
 from benchmarks.prompts import REPEATED_PROMPTS, bodies, unique_prompts
 from benchmarks.summary import (
@@ -19,6 +19,7 @@ from benchmarks.summary import (
     PINNED,
     RIVAL,
     TARGET_PACE_MS,
+    TWO_SPEED,
     Footprint,
     figures,
     stream_figures,
@@ -53,6 +54,15 @@ def test_figures_are_medians_and_added_to_direct_of_the_same_round() -> None:
     assert pinned_row.cpu_ms_per_request == pytest.approx(1.1)
     assert pinned_row.requests_per_cpu_second == pytest.approx(1000 / 1.1)
     assert pinned_row.spread_percent == pytest.approx(2.0 / 1.1 * 100)
+    assert pinned_row.encoded_share is None
+
+
+def test_the_share_encoded_is_of_all_that_was_predicted_meanwhile() -> None:
+    before, after = {"text": 50.0}, {"text": 80.0, "encoded": 8.0, "cached": 2.0}
+    assert _encoded_share(before, after) == pytest.approx(0.2)
+    assert _encoded_share(after, after) is None
+    shares = [point(TWO_SPEED, round_, encoded_share=share) for round_, share in enumerate((0, 1))]
+    assert figures(shares)[0].encoded_share == 0.5
 
 
 def stream(subject: str, chunks: int, cpu: float | None, clients: int, first: float) -> Point:
@@ -89,7 +99,7 @@ def test_what_a_chunk_costs_is_the_slope_between_two_lengths() -> None:
 
 
 def results(pinned_cpu: float = 0.1) -> dict[str, Any]:
-    cpu = {PINNED: pinned_cpu, ENCODED: 2.0, CACHED: 0.2, RIVAL: 5.0}
+    cpu = {PINNED: pinned_cpu, ENCODED: 2.0, TWO_SPEED: 0.4, CACHED: 0.2, RIVAL: 5.0}
     points = [point(DIRECT, 0), *(point(name, 0, cpu_seconds=cost) for name, cost in cpu.items())]
     points += [point(p.subject, 0, concurrency=1, p50_ms=1.5) for p in points if p.cpu_seconds]
     points.append(point(DIRECT, 0, concurrency=1))
@@ -120,11 +130,11 @@ def results(pinned_cpu: float = 0.1) -> dict[str, Any]:
 
 
 def test_targets_are_met_or_not() -> None:
-    assert [v["met"] for v in results()["verdicts"]] == [True] * 8
+    assert [v["met"] for v in results()["verdicts"]] == [True] * 9
     slow = results(pinned_cpu=0.2)["verdicts"]
     assert slow[0]["met"] is False
     assert slow[0]["measured"] == "25 times"
-    assert [v.met for v in verdicts([], [], [])] == [None] * 8
+    assert [v.met for v in verdicts([], [], [])] == [None] * 9
 
 
 def test_a_page_is_filled_between_its_markers_and_again(tmp_path: Path) -> None:
@@ -154,9 +164,12 @@ def test_prompts_are_unique_or_repeat_as_asked() -> None:
         return list(islice(bodies(kind, model="m", stream=False, seed=seed), 500))
 
     assert len(set(texts("fixed"))) == 1
-    assert len(set(texts("unique"))) == 500
     assert len(set(texts("repeated"))) == REPEATED_PROMPTS
     assert texts("unique") == texts("unique")
-    assert not set(texts("unique")) & set(texts("unique", seed=2))
+    for kind in ("unique", "exam"):
+        assert len(set(texts(kind))) == 500
+        assert not set(texts(kind)) & set(texts(kind, seed=2))
+    questions = [orjson.loads(body)["messages"][1]["content"] for body in texts("exam")]
+    assert 120 < sum(map(len, questions)) / 500 < 260  # about fifty tokens
     request = orjson.loads(texts("unique")[0])
     assert request["messages"][1]["content"] == next(unique_prompts(1))

@@ -111,3 +111,11 @@ async def test_any_string_is_a_key(gate: Gate) -> None:
     for text in ("", "\ud800 lone surrogate", "\0", "x" * 100_000):
         assert (await embedder.embed(text)).dtype == np.float32
     embedder.close()
+
+
+async def test_a_vector_can_be_had_without_being_remembered(gate: Gate) -> None:
+    gate.open.set()
+    embedder = Embedder(gate)
+    await embedder.embed("asked once", remember=False)
+    assert embedder.cached("asked once") is None
+    embedder.close()

@@ -1,0 +1,71 @@
+"""What a file alone can't show, `encode` above all: found at `check`, with the line to mend."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app import assembly
+from app.config.load import loads
+from app.errors import ArtifactError, ConfigError
+from app.lab.synthetic import WordEncoder
+from tests.readers import ReaderArtifact
+
+TEXT = """\
+upstreams: {u: {kind: openai, base_url: 'http://127.0.0.1:9/v1'}}
+models:
+  small: {upstream: u, prices: {input: 1, output: 1}}
+  large: {upstream: u, prices: {input: 9, output: 9}}
+routes:
+  auto:
+    candidates: [small, large]
+    encode: ENCODE
+  stated: {candidates: [small, large], router: null, encode: always}
+"""
+
+Compile = Callable[..., assembly.Compiled]
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> Compile:
+    """Compiles the text with a router that is not on the disk."""
+
+    def compile_(encode: str, encoder: Any = WordEncoder, **artifact: bool) -> assembly.Compiled:
+        monkeypatch.setattr(assembly, "load_artifact", lambda _: ReaderArtifact(**artifact))
+        monkeypatch.setattr(assembly, "_encoder", lambda *_: encoder())
+        return assembly.compile_config(loads(TEXT.replace("ENCODE", encode)))
+
+    return compile_
+
+
+def broken() -> None:
+    raise ArtifactError("encoder nowhere: model.onnx is missing")
+
+
+def test_routes_that_never_encode_need_no_encoder(compiled: Compile) -> None:
+    assert compiled("never", broken).encoder is None
+    with pytest.raises(ConfigError, match=r"model\.onnx is missing"):
+        compiled("when-unsure", broken)
+
+
+def test_a_router_without_a_taste_for_words_cannot_do_without_vectors(compiled: Compile) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compiled("never", reads_text=False)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path) == (8, "routes.auto.encode")
+    assert "vectors alone" in problem.message
+    assert compiled("always", reads_text=False).encoder is not None
+
+
+def test_a_foreign_encoder_matters_only_to_who_uses_it(compiled: Compile) -> None:
+    class Foreign(WordEncoder):
+        fingerprint = "another"
+
+    with pytest.raises(ConfigError, match="another encoder"):
+        compiled("always", Foreign)
+    assert compiled("never", Foreign).names.routes["auto"].encode == "never"
+
+
+def test_stated_qualities_are_never_encoded_for(compiled: Compile) -> None:
+    routes = compiled("when-unsure").names.routes
+    assert (routes["auto"].encode, routes["stated"].encode) == ("when-unsure", "never")

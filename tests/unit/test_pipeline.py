@@ -1,0 +1,162 @@
+"""How a prediction comes about: at the first speed at which its choice is clear."""
+
+from collections.abc import AsyncIterator, Callable
+from time import perf_counter
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app.catalog.model import Model, Prices
+from app.exchange.record import Record
+from app.exchange.request import Request
+from app.pipeline import Pipeline
+from app.routing.decision import Decision
+from app.routing.encoder import Embedder
+from app.routing.estimators.remembered import Remembered
+from app.routing.facts import inspect
+from app.routing.names import Names
+from app.routing.objective import Quality
+from app.routing.route import Route
+from app.telemetry.metrics import Metrics
+from app.wire import openai_chat
+from tests.readers import CountingEncoder, Reader
+
+SMALL = Model("small", "u", "s", Prices(100, 400))
+LARGE = Model("large", "u", "l", Prices(2_500, 10_000))
+
+
+class World:
+    """A pipeline over the known router, and what became of what was asked of it."""
+
+    def __init__(self, encode: Any = "when-unsure", margin: float = 1.0, **reader: bool) -> None:
+        self.encoder = CountingEncoder()
+        self.embedder = Embedder(self.encoder)
+        self.route = Route(
+            name="auto",
+            candidates=(SMALL, LARGE),
+            baseline=LARGE,
+            objective=Quality(),
+            estimator=Remembered(Reader(["small", "large"], **reader), 100),
+            encode=encode,
+            encode_margin=margin,
+        )
+        self.metrics = Metrics(CollectorRegistry())
+        names = Names({"auto": self.route}, {"small": SMALL, "large": LARGE})
+        self.pipeline = Pipeline(names, {}, self.embedder, self.metrics)
+
+    async def decide(self, text: str) -> Decision:
+        request = parsed(text)
+        record = Record("r", request.started, request.received)
+        target = self.pipeline.admit(request, record)
+        return await self.pipeline.decide(target, inspect(request.payload), record)
+
+    async def explain(self, text: str, neighbours: int = 3) -> dict[str, Any]:
+        return await self.pipeline.explain(parsed(text), neighbours)
+
+    def predictions(self, speed: str) -> float:
+        labels = {"route": "auto", "speed": speed}
+        return self.metrics.registry.get_sample_value("pointsman_predictions_total", labels) or 0
+
+
+def parsed(text: str) -> Request:
+    body = orjson.dumps({"model": "auto", "messages": [{"role": "user", "content": text}]})
+    now = perf_counter()
+    return openai_chat.parse(body, request_id="r", started=now, received=now, max_images=0)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[Callable[..., World]]:
+    made: list[World] = []
+
+    def make(*arguments: Any, **options: Any) -> World:
+        made.append(World(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.embedder.close()
+
+
+Make = Callable[..., World]
+
+
+@pytest.mark.parametrize(
+    ("encode", "margin", "text", "speed"),
+    [
+        ("when-unsure", 1.0, "plain", "text"),
+        ("when-unsure", 1.0, "unclear", "encoded"),
+        ("when-unsure", 1.0, "novel", "encoded"),
+        ("when-unsure", 10.0, "plain", "encoded"),
+        ("when-unsure", 0.0, "unclear", "text"),
+        ("always", 1.0, "plain", "encoded"),
+        ("never", 1.0, "unclear and novel", "text"),
+    ],
+)
+async def test_the_speed_and_what_it_decides(
+    world: Make, encode: str, margin: float, text: str, speed: str
+) -> None:
+    one = world(encode, margin)
+    decision = await one.decide(text)
+    assert decision.speed == speed
+    assert decision.chosen is (SMALL if speed == "text" else LARGE)
+    assert one.encoder.encoded == ([] if speed == "text" else [text])
+    assert one.predictions(speed) == 1
+
+
+async def test_what_cannot_read_is_encoded(world: Make) -> None:
+    one = world(reads_text=False)
+    assert (await one.decide("plain")).speed == "encoded"
+
+
+async def test_a_vector_at_hand_is_used(world: Make) -> None:
+    one = world()
+    await one.decide("unclear")
+    assert (await one.decide("unclear")).speed == "cached"
+    await one.embedder.embed("plain")
+    assert (await one.decide("plain")).speed == "cached"
+    assert one.encoder.encoded == ["unclear", "plain"]
+    assert (one.predictions("encoded"), one.predictions("cached")) == (1, 2)
+
+
+async def test_never_is_never(world: Make) -> None:
+    """Not even a vector at hand, or the answer would hang on what was asked before."""
+    one = world("never")
+    await one.embedder.embed("plain")
+    assert (await one.decide("plain")).chosen is SMALL
+    assert (await one.explain("plain"))["neighbours"] == []
+
+
+async def test_explaining_shows_what_chat_does_before_and_after(world: Make) -> None:
+    one = world()
+    for text, speed, model in (("plain", "text", "small"), ("unclear", "encoded", "large")):
+        told = await one.explain(text)
+        assert (told["speed"], told["model"], told["encode"]) == (speed, model, "when-unsure")
+        assert len(told["neighbours"]) == 3
+        assert (await one.decide(text)).chosen.name == model
+    assert one.predictions("text") == 1
+    doubts = [c["quality_doubt"] for c in (await one.explain("plain"))["candidates"]]
+    assert doubts == [0.01, 0.01]
+
+
+async def test_nothing_is_encoded_where_nothing_is_predicted(world: Make) -> None:
+    one = world("always")
+    request = openai_chat.parse(
+        b'{"model": "small", "messages": [{"role": "user", "content": "x"}]}',
+        request_id="r",
+        started=0.0,
+        received=0.0,
+        max_images=0,
+    )
+    told = await one.pipeline.explain(request, 3)
+    assert (told["speed"], told["encode"]) == (None, None)
+    assert (await one.decide("")).speed == "text"
+    assert one.encoder.encoded == []
+
+
+async def test_an_encoder_that_fails_fails_no_request(world: Make) -> None:
+    one = world()
+    decision = await one.decide("unclear and broken")
+    assert (decision.chosen, decision.reason, decision.speed) == (LARGE, "prediction_failed", None)
+    assert (await one.decide("plain and broken")).speed == "text"
