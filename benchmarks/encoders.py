@@ -3,8 +3,8 @@
     python -m benchmarks.encoders --data FILES... [--rows N] [--objectives task,expert,classifier]
 
 Every encoder is tuned on a sample of the training questions. Then the same two scorers, kNN and a
-ridge head, predict the gain of every held-out prompt from the vectors of a larger sample, the index.
-What counts is the difference in APGR to the untouched encoder on the same prompts.
+ridge head, predict the gain of every held-out prompt from the vectors of a larger sample, the
+index. What counts is the difference in APGR to the untouched encoder on the same prompts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from app.lab.evaluation import DEFAULT_PAIRS, FEWEST_ROWS, Pair
 from app.lab.metrics import exact_curve
 from app.lab.outcomes import OutcomeTable, build_table, read_outcomes, split
 from app.lab.train import one_thread
-from app.lab.tuning import TunedClassifier, TuneSettings, export, tune_classifier, tune_contrastive
+from app.lab.tuning import TunedClassifier, TuneSettings, export, tune
 from app.lab.tuning.export import loss_at_ends
 from app.lab.tuning.settings import OBJECTIVES
 from app.routing.encoder.onnx import OnnxEncoder
@@ -183,10 +183,11 @@ def scores_of(problem: Problem, by_encoder: dict[str, dict[str, Array]], seed: i
     return scores
 
 
-def tune(train: OutcomeTable, settings: TuneSettings, out: Path, console: Console) -> Tuned:
+def tuned_encoder(
+    train: OutcomeTable, settings: TuneSettings, out: Path, console: Console
+) -> Tuned:
     """One tuned encoder, exported, with what making it took."""
     started = time.process_time()
-    run = tune_classifier if settings.objective == "classifier" else tune_contrastive
     steps = 0
 
     def advance(count: int) -> None:
@@ -195,7 +196,7 @@ def tune(train: OutcomeTable, settings: TuneSettings, out: Path, console: Consol
         if steps % 20 == 0:
             console.print(f"{settings.objective}: {steps} steps", highlight=False)
 
-    tuned = run(train, settings, advance)
+    tuned = tune(train, settings, advance)
     manifest = export(tuned, out / settings.objective, settings)
     report = {
         "rows": tuned.rows,
@@ -230,7 +231,7 @@ def run(
     for objective in OBJECTIVES:
         if objective in objectives:
             asked = replace(settings, objective=objective)
-            encoders.append(tune(train, asked, out, console))
+            encoders.append(tuned_encoder(train, asked, out, console))
     predicted: list[dict[str, dict[str, Array]]] = [{} for _ in pairs]
     for encoder in encoders:
         console.print(f"encoding with {encoder.name}", highlight=False)

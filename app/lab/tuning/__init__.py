@@ -8,6 +8,7 @@ Torch loads when tuning starts, never before.
 from app.lab.tuning.classifier import TunedClassifier, tune_classifier
 from app.lab.tuning.contrastive import TunedEncoder, tune_contrastive
 from app.lab.tuning.export import export
+from app.lab.tuning.run import tune
 from app.lab.tuning.settings import TuneSettings
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "TunedClassifier",
     "TunedEncoder",
     "export",
+    "tune",
     "tune_classifier",
     "tune_contrastive",
 ]

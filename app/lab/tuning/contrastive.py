@@ -126,7 +126,7 @@ def balanced_batches(
 
 
 class _Round:
-    """Rows of one label, dealt out without repeats until all have come."""
+    """Rows of one label, dealt out without repeats until too few are left for a batch."""
 
     def __init__(self, rows: NDArray[np.intp], rng: np.random.Generator) -> None:
         self._rows = rows
