@@ -1,18 +1,26 @@
-"""`pointsman encoder`: make the encoder that serving uses, and check it against its original."""
+"""`pointsman encoder`: make the encoder that serving uses, tune one on outcomes, and check one
+against its original.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.lab.tuning import TuneSettings
 
 DEFAULT_SOURCE = "all-MiniLM-L6-v2"
 
 
 @click.group()
 def command() -> None:
-    """Make and check text encoders (needs the `train` extra)."""
+    """Make, tune and check text encoders (needs the `train` extra)."""
 
 
 @command.command()
@@ -112,3 +120,137 @@ def check(
         f"milliseconds a prompt: {agreement.milliseconds_original:.1f} original, "
         f"{agreement.milliseconds_exported:.1f} exported"
     )
+
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@command.command("tune")
+@click.option(
+    "--data",
+    "first",
+    multiple=True,
+    required=True,
+    type=_FILE,
+    help="Outcome files; several may follow one --data.",
+)
+@click.argument("more", nargs=-1, type=_FILE)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
+@click.option(
+    "--objective",
+    required=True,
+    type=click.Choice(["task", "expert", "classifier"]),
+    help="Prompts of one task together; prompts that need the same model; or quality heads.",
+)
+@click.option(
+    "--source",
+    default=DEFAULT_SOURCE,
+    show_default=True,
+    help="The sentence-transformers name or directory to start from.",
+)
+@click.option("--strong", help="The pair's strong model: `expert` needs a pair.")
+@click.option("--weak", help="The pair's weak model.")
+@click.option("--models", help="Only these models, separated by commas.")
+@click.option("--steps", type=click.IntRange(1), help="Batches; instead of --epochs.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    help="Times each row is seen.  [default: 1; classifier: 2,000 steps]",
+)
+@click.option("--batch", type=click.IntRange(2), help="Rows a step.  [default: 32; classifier: 16]")
+@click.option("--lr", default=2e-5, show_default=True, type=click.FloatRange(0.0, min_open=True))
+@click.option("--max-rows", type=click.IntRange(1), help="Tune on a sample of the rows.")
+@click.option(
+    "--max-tokens",
+    default=128,
+    show_default=True,
+    type=click.IntRange(8),
+    help="Window while tuning; longer texts lose their middle.",
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--test-share",
+    default=0.15,
+    show_default=True,
+    type=click.FloatRange(0.0, 0.5),
+    help="Share of questions kept out, as `train` keeps them.",
+)
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--licence", default="Apache-2.0", show_default=True, help="Licence of the source.")
+@click.option("--json", "as_json", is_flag=True)
+def tune_command(
+    first: tuple[Path, ...],
+    more: tuple[Path, ...],
+    out: Path,
+    models: str | None,
+    test_share: float,
+    licence: str,
+    as_json: bool,
+    lr: float,
+    **options: Any,
+) -> None:
+    """Fine-tune an encoder on outcomes, and export it: `train --encoder` takes the directory."""
+    from app.errors import PointsmanError
+    from app.lab.tuning import TuneSettings
+
+    if options["steps"] is not None and options["epochs"] is not None:
+        raise click.UsageError("give --steps or --epochs, not both")
+    settings = TuneSettings(learning_rate=lr, **options)
+    wanted = [name.strip() for name in models.split(",") if name.strip()] if models else None
+    try:
+        report = _tune((*first, *more), out, wanted, settings, test_share, licence)
+    except PointsmanError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+        return
+    tuning, after = report["manifest"]["tuning"], report["held_out"]
+    click.echo(
+        f"{out}: {tuning['rows']} prompts, {tuning['steps']} steps, loss "
+        f"{tuning['loss_first_tenth']:.4f} at first, {tuning['loss_last_tenth']:.4f} at last"
+    )
+    if after is not None:
+        click.echo(
+            f"{after['figure']} on {after['rows']} prompts kept out: {after['before']:.4f} before, "
+            f"{after['after']:.4f} after"
+        )
+
+
+def _tune(
+    files: Sequence[Path],
+    out: Path,
+    models: Sequence[str] | None,
+    settings: TuneSettings,
+    test_share: float,
+    licence: str,
+) -> dict[str, Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from app.lab.encoder_export import ExportSettings
+    from app.lab.outcomes import build_table, read_outcomes, split
+    from app.lab.tuning import export as export_tuned
+    from app.lab.tuning import tune
+    from app.lab.tuning.held_out import held_out
+    from app.lab.tuning.run import provenance, steps_of
+
+    train, test = split(build_table(read_outcomes(files), models=models), test_share)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("Tuning", total=steps_of(train, settings))
+        tuned = tune(train, settings, lambda n: progress.advance(task, n))
+        task = progress.add_task("Exporting and scoring", total=2)
+        manifest = export_tuned(
+            tuned,
+            out,
+            settings,
+            ExportSettings(licence=licence),
+            provenance(files, models, test_share),
+        )
+        progress.advance(task)
+        figure = held_out(tuned, train, test, settings)
+        progress.advance(task)
+    return {
+        "out": str(out),
+        "manifest": manifest,
+        "held_out": None if figure is None else figure.as_dict(),
+    }

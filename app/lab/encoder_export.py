@@ -10,6 +10,7 @@ import importlib.metadata
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -43,8 +44,30 @@ class ExportSettings:
 
 
 def export_encoder(source: str, out: Path, settings: ExportSettings) -> dict[str, Any]:
-    """Writes the encoder directory, whole or not at all, and returns its manifest."""
-    model = load_model(source)
+    """Writes the encoder directory of a model by name, whole or not at all, and returns its
+    manifest.
+    """
+    command = (
+        f"pointsman encoder export --source {source} --out DIR"
+        f" --max-tokens {settings.max_tokens} --tail-tokens {settings.tail_tokens}"
+        + ("" if settings.int8 else " --fp32")
+    )
+    return write_encoder(load_model(source), out, settings, source=source, command=command)
+
+
+def write_encoder(
+    model: Any,
+    out: Path,
+    settings: ExportSettings,
+    *,
+    source: str,
+    command: str,
+    entries: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """Writes the directory of a sentence-transformers model, whole or not at all, and returns its
+    manifest. `entries` and `files` are put beside what every encoder has.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         staged = Path(scratch) / "encoder"
@@ -58,7 +81,9 @@ def export_encoder(source: str, out: Path, settings: ExportSettings) -> dict[str
         model.tokenizer.backend_tokenizer.no_truncation()
         model.tokenizer.backend_tokenizer.no_padding()
         model.tokenizer.backend_tokenizer.save(str(staged / TOKENIZER_FILE), pretty=False)
-        manifest = _manifest(source, model, staged, settings)
+        for name, content in (files or {}).items():
+            (staged / name).write_bytes(content)
+        manifest = _manifest(model, staged, settings, source, command) | dict(entries or {})
         content = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         (staged / MANIFEST_FILE).write_bytes(content + b"\n")
         if out.exists():
@@ -160,8 +185,10 @@ def _quantise(source: Path, target: Path) -> None:
     )
 
 
-def _manifest(source: str, model: Any, staged: Path, settings: ExportSettings) -> dict[str, Any]:
-    contents = {name: (staged / name).read_bytes() for name in (MODEL_FILE, TOKENIZER_FILE)}
+def _manifest(
+    model: Any, staged: Path, settings: ExportSettings, source: str, command: str
+) -> dict[str, Any]:
+    contents = {path.name: path.read_bytes() for path in sorted(staged.iterdir())}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -179,9 +206,7 @@ def _manifest(source: str, model: Any, staged: Path, settings: ExportSettings) -
         "method": "dynamic int8 weights, per channel, reduced range; one text at a time"
         if settings.int8
         else "fp32; one text at a time",
-        "command": f"pointsman encoder export --source {source} --out DIR"
-        f" --max-tokens {settings.max_tokens} --tail-tokens {settings.tail_tokens}"
-        + ("" if settings.int8 else " --fp32"),
+        "command": command,
         "made_with": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "files": {
             name: {"bytes": len(content), "sha256": sha256(content).hexdigest()}

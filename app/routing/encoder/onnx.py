@@ -41,7 +41,6 @@ class OnnxEncoder:
         self.dimensions: int = manifest["dimensions"]
         self.max_tokens: int = manifest["max_tokens"]
         self._tail = int(manifest["tail_tokens"])
-        self._head = self.max_tokens - 2 - self._tail
         model = _read(directory / MODEL_FILE)
         tokenizer = _read(directory / TOKENIZER_FILE)
         self.fingerprint = fingerprint(model, tokenizer, self.max_tokens, self._tail)
@@ -68,11 +67,15 @@ class OnnxEncoder:
             text = text[:limit] + " " + text[-limit:]
         # JSON can carry half a surrogate pair; the tokenizer can't.
         text = text.encode("utf-8", "replace").decode()
-        ids: list[int] = self._tokenizer.encode(text).ids
-        if len(ids) <= self.max_tokens:
-            return ids
-        tail = ids[-1 - self._tail : -1] if self._tail else []
-        return [*ids[: 1 + self._head], *tail, ids[-1]]
+        return window(self._tokenizer.encode(text).ids, self.max_tokens, self._tail)
+
+
+def window(ids: list[int], max_tokens: int, tail_tokens: int) -> list[int]:
+    """Ids as they are, or of a longer text head and tail, its two special tokens kept."""
+    if len(ids) <= max_tokens:
+        return ids
+    tail = ids[-1 - tail_tokens : -1] if tail_tokens else []
+    return [*ids[: max_tokens - 1 - tail_tokens], *tail, ids[-1]]
 
 
 def fingerprint(model: bytes, tokenizer: bytes, max_tokens: int, tail_tokens: int) -> str:
