@@ -112,7 +112,7 @@ def command(
         found = _run(console, artifact, encoder, (*first, *more), settings, cache)
         written = _report(report, artifact, found) if report is not None else []
     except PointsmanError as error:
-        raise click.ClickException(str(error)) from error
+        raise _Refused(str(error)) from error
     if as_json:
         told = {**found.as_dict(), "report": [str(path) for path in written]}
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
@@ -120,6 +120,12 @@ def command(
     from app.cli.eval_tables import show
 
     show(found, written)
+
+
+class _Refused(click.ClickException):
+    """It could not be done."""
+
+    exit_code = 2
 
 
 def open_router(name: str, encoder_directory: Path) -> tuple[Artifact, Encoder]:

@@ -5,6 +5,7 @@ and whether its predictions hold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,35 @@ from app.lab.reliability import BINS
 
 _WIDTH = 118
 _MOST_MODELS = 12
+_ONLY_IF_WIDE = frozenset({"interval", "as RouteLLM", "95 % by price", "cost ratio"})
+"""What a narrow terminal has no room for; the JSON has it."""
+
+
+@dataclass
+class _Sheet:
+    """A table before it is known how wide the terminal is."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def add_row(self, *cells: str) -> None:
+        self.rows.append(cells)
+
+    def render(self, *, wide: bool) -> Table:
+        table = Table(
+            title=self.title,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+        )
+        shown = [at for at, each in enumerate(self.headings) if wide or each not in _ONLY_IF_WIDE]
+        for at in shown:
+            table.add_column(self.headings[at], justify="right" if at else "left", no_wrap=not at)
+        for row in self.rows:
+            table.add_row(*(row[at] for at in shown))
+        return table
 
 
 def show(found: Measurement, written: Sequence[Path]) -> None:
@@ -52,24 +82,23 @@ def _show_source(console: Console, source: Assessment) -> None:
         f"strong: {escape(strong.name)} ({strong.quality:.3f}), weak: {escape(weak.name)} "
         f"({weak.quality:.3f}). Left out: {_counts(trial.left_out)}."
     )
-    console.print(_ranking(source))
+    tables = [_ranking(source)]
     if trial.priced:
-        console.print(_money(source))
-        console.print(_arena(source))
-        console.print(_singles(source))
-    else:
+        tables += [_money(source), _arena(source), _singles(source)]
+    for table in (*tables, _calibration(source)):
+        console.print(table.render(wide=console.width >= _WIDTH))
+    if not trial.priced:
         console.print("No figures in money: the file has no costs of these models.")
-    console.print(_calibration(source))
     _show_speeds(console, source.extra.get("two_speed"))
     _show_flips(console, source.extra.get("robustness"))
 
 
-def _ranking(source: Assessment) -> Table:
-    table = _table(
+def _ranking(source: Assessment) -> _Sheet:
+    table = _sheet(
         "Ranking: strong or weak",
         "method",
         "APGR",
-        "90 %",
+        "interval",
         "router ahead",
         "CPT50",
         "CPT80",
@@ -98,19 +127,21 @@ def _ranking(source: Assessment) -> Table:
     return table
 
 
-def _money(source: Assessment) -> Table:
+def _money(source: Assessment) -> _Sheet:
     many = len(source.trial.models)
-    table = _table(
-        f"Money: {many} models" if many > 2 else "Money: the pair",
+    table = _sheet(
+        (f"Money: {many} models" if many > 2 else "Money: the pair")
+        + "; saved at 90, 95, 98 % of the strong one's quality",
         "method",
         "AIQ",
-        "90 %",
+        "interval",
         "router ahead",
         "QNC",
-        "saves at 90 %",
-        "at 95 %",
         "90 %",
-        "at 98 %",
+        "95 %",
+        "interval",
+        "98 %",
+        "95 % by price",
     )
     for method in source.methods:
         figures = method.money
@@ -124,12 +155,13 @@ def _money(source: Assessment) -> Table:
             _percent(figures["saving_95"]),
             _interval(figures["saving_95"], "{:.0%}"),
             _percent(figures["saving_98"]),
+            _percent(method.tradeoff_money["saving_95"]),
         )
     return table
 
 
-def _arena(source: Assessment) -> Table:
-    table = _table(
+def _arena(source: Assessment) -> _Sheet:
+    table = _sheet(
         "RouterArena, at the objective `quality`",
         "method",
         "score",
@@ -152,12 +184,12 @@ def _arena(source: Assessment) -> Table:
     return table
 
 
-def _singles(source: Assessment) -> Table:
+def _singles(source: Assessment) -> _Sheet:
     """The pair, and the models that no mix of others beats."""
     trial = source.trial
     shown = _notable(source)
     rest = len(trial.models) - len(shown)
-    table = _table(
+    table = _sheet(
         "Single models" + (f" ({rest} that others beat are in the JSON)" if rest else ""),
         "model",
         "quality",
@@ -180,8 +212,8 @@ def _singles(source: Assessment) -> Table:
     return table
 
 
-def _calibration(source: Assessment) -> Table:
-    table = _table("P(model is right)", "model", f"ECE ({BINS} equal-width bins)", "Brier", "AUROC")
+def _calibration(source: Assessment) -> _Sheet:
+    table = _sheet("P(model is right)", "model", f"ECE, {BINS} equal-width bins", "Brier", "AUROC")
     for at in _notable(source):
         each = source.calibration[at]
         table.add_row(
@@ -217,14 +249,8 @@ def _show_flips(console: Console, flips: Mapping[str, Any] | None) -> None:
     console.print(f"Decisions that flip, of {flips['prompts']} prompts: {told}")
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    table.add_column(headings[0], no_wrap=True)
-    for heading in headings[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+def _sheet(title: str, *headings: str) -> _Sheet:
+    return _Sheet(title, headings)
 
 
 def _counts(left_out: Mapping[str, int]) -> str:

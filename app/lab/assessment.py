@@ -26,6 +26,7 @@ from app.lab.figures import (
     Figure,
     Method,
 )
+from app.lab.frontier import Settings
 from app.lab.metrics import Curve, exact_curve, routellm_curve
 from app.lab.money import LEVELS, Market
 from app.lab.reliability import auroc, brier, ece, reliability
@@ -97,7 +98,6 @@ def _method(
 ) -> tuple[Method, dict[str, Array]]:
     """A method's figures, and its values on all prompts and on the resamples, by figure."""
     quality, expected = _prediction(name, trial, predicted)
-    pair = [trial.strong, trial.weak]
     values: dict[str, Array] = {}
     curve: Curve | None = None
     ranking: dict[str, Figure] = {}
@@ -109,33 +109,39 @@ def _method(
         ranking["apgr"] = _figure(values["apgr"])
     if markets is None:
         return Method(name, ranking, curve=curve), values
+    settings = _settings(name, trial, quality, expected, markets)
+    pool, both = markets
+    found = {"": pool.figures(settings[0])}
+    found["pair_"] = found[""] if both is pool else both.figures(settings[1])
+    found["pair_tradeoff_"] = both.figures(settings[2])
+    money, of_pair, of_tradeoff = (
+        {key: _figure(each) for key, each in view.items()} for view in found.values()
+    )
+    values |= {prefix + key: each for prefix, view in found.items() for key, each in view.items()}
+    points = settings[0].points()
+    return Method(name, ranking, money, of_pair, of_tradeoff, curve=curve, points=points), values
+
+
+def _settings(
+    name: str,
+    trial: Trial,
+    quality: Array,
+    expected: Array,
+    markets: tuple[Market, Market],
+) -> tuple[Settings, Settings, Settings]:
+    """A method's settings for the pool, for the pair by thresholds, and for the pair by lambda."""
     pool, both = markets
     if name == ZERO:
-        settings, pair_settings = pool.zero(), both.zero()
-    elif name == RANDOM:
+        zero = both.zero()
+        return zero if pool is both else pool.zero(), zero, zero
+    pair = [trial.strong, trial.weak] if both is not pool else [0, 1]
+    thresholds = both.thresholds(quality[:, pair])
+    if name == RANDOM:
         # Of a pool, too, random knows two models only: strong and weak.
-        settings = pair_settings = both.settings(quality[:, pair], expected[:, pair])
-    else:
-        settings = pool.settings(quality, expected)
-        pair_settings = settings
-        if both is not pool:
-            pair_settings = both.settings(quality[:, pair], expected[:, pair])
-    in_money = pool.figures(settings)
-    of_pair = (
-        in_money if pair_settings is settings and both is pool else both.figures(pair_settings)
-    )
-    values |= in_money
-    return (
-        Method(
-            name,
-            ranking,
-            money={key: _figure(each) for key, each in in_money.items()},
-            pair_money={key: _figure(each) for key, each in of_pair.items()},
-            curve=curve,
-            points=settings.points(),
-        ),
-        values | {f"pair_{key}": each for key, each in of_pair.items()},
-    )
+        return thresholds, thresholds, thresholds
+    by_price = both.tradeoffs(quality[:, pair], expected[:, pair])
+    whole = thresholds if pool is both else pool.tradeoffs(quality, expected)
+    return whole, thresholds, by_price
 
 
 def _prediction(name: str, trial: Trial, predicted: Mapping[str, Predicted]) -> tuple[Array, Array]:
@@ -193,7 +199,8 @@ def _singles(
     if markets is None:
         return tuple(alone)
     pool = markets[0]
-    ahead = pool.ahead_of_singles(pool.settings(router.quality, trial.expected_costs))
+    settings = pool.settings(router.quality, trial.expected_costs)
+    ahead = pool.ahead_of_singles(settings)
     return tuple(
         replace(each, ahead=_figure(values)) for each, values in zip(alone, ahead.T, strict=True)
     )

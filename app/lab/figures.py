@@ -30,14 +30,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Method:
-    """One method's figures. `ahead` is how far the router is ahead of it, by figure: difference
-    and interval, on the same resamples.
+    """One method's figures. `money` is of the pool; of the pair there are `pair_money`, by
+    thresholds of the gain, and `tradeoff_money`, by lambda. `ahead` is how far the router is ahead
+    of it, by figure: difference and interval, on the same resamples.
     """
 
     name: str
     ranking: Mapping[str, Figure] = field(default_factory=dict)
     money: Mapping[str, Figure] = field(default_factory=dict)
     pair_money: Mapping[str, Figure] = field(default_factory=dict)
+    tradeoff_money: Mapping[str, Figure] = field(default_factory=dict)
     ahead: Mapping[str, Figure] = field(default_factory=dict)
     curve: Curve | None = None
     points: tuple[Array, Array] | None = None
@@ -49,6 +51,7 @@ class Method:
             **_flat(self.ranking),
             **_flat(self.money),
             "pair": _flat(self.pair_money),
+            "pair_tradeoff": _flat(self.tradeoff_money),
             "router_ahead": {name: _triple(figure) for name, figure in self.ahead.items()},
         }
 
@@ -137,11 +140,10 @@ class Assessment:
             "singles": [
                 {
                     "model": one.name,
-                    "quality_kept": _known(
-                        one.quality / strong.quality if strong.quality else np.nan
-                    ),
-                    "saving": _known(1 - one.usd_per_1k / strong.usd_per_1k),
+                    "quality_kept": _known(_ratio(one.quality, strong.quality)),
+                    "saving": _known(1 - _ratio(one.usd_per_1k, strong.usd_per_1k)),
                     **one.as_dict(),
+                    "router_ahead_at_its_cost": None if one.ahead is None else _triple(one.ahead),
                 }
                 for one in self.singles
             ],

@@ -42,7 +42,7 @@ def read_fingerprints(path: Path) -> Fingerprints | None:
         return None
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(f"router {path.parent}: {path.name} cannot be read: {error}") from error
     if found.dtype != np.uint64 or found.ndim != 1:
         raise ArtifactError(

@@ -54,11 +54,19 @@ class Market:
 
     def settings(self, quality: Array, expected_costs: Array) -> Settings:
         """A method's settings: thresholds of the gain for two models, lambdas for more."""
-        if self.scores.shape[1] != 2:
-            return pool_settings(quality, expected_costs, self.scores, self.costs)
+        if self.scores.shape[1] == 2:
+            return self.thresholds(quality)
+        return self.tradeoffs(quality, expected_costs)
+
+    def thresholds(self, quality: Array) -> Settings:
+        """Of the predicted gain, between the two models of this market."""
         weak = 1 - self.strong
         gain = quality[:, self.strong] - quality[:, weak]
         return pair_settings(gain, self.scores, self.costs, strong=self.strong, weak=weak)
+
+    def tradeoffs(self, quality: Array, expected_costs: Array) -> Settings:
+        """Of quality against expected cost, which spares the strong model where it is dear."""
+        return pool_settings(quality, expected_costs, self.scores, self.costs)
 
     def zero(self) -> Settings:
         """The zero router's settings."""

@@ -95,8 +95,9 @@ def _page(
         "<footer>Intervals hold 90 % of the resamples of a paired bootstrap over prompts; seed "
         f"{found.settings.seed}. APGR: share of the strong model's advantage that is kept, over "
         "all shares of calls to it; random is .5. AIQ: mean height of the hull over the models' "
-        "costs. QNC: share of the strong model's cost that buys its quality. Length and task mean "
-        "are what a prompt's length, or its task's label, would tell; the oracle knows the scores."
+        "costs. QNC: share of the strong model's cost that buys its quality. By price: the pair "
+        "by the tradeoff of quality and expected cost. Length and task mean are what a prompt's "
+        "length, or its task's label, would tell; the oracle knows the scores."
         "</footer></body></html>\n"
     )
 
@@ -156,6 +157,7 @@ def _ranking(source: Assessment) -> str:
 def _money(source: Assessment) -> str:
     arena = {each.name: each for each in source.arena}
     head = ["method", "AIQ", "90 %", "router ahead", "QNC", "saves at 90 %", "95 %", "98 %"]
+    head += ["pair by price: 95 %", "Arena score"]
     rows = []
     for method in source.methods:
         figures = method.money
@@ -168,10 +170,11 @@ def _money(source: Assessment) -> str:
                 _ahead(method.ahead.get("aiq")),
                 *(_share(figures[name].value) for name in ("qnc", "saving_90")),
                 *(_share(figures[name].value) for name in ("saving_95", "saving_98")),
+                _share(method.tradeoff_money["saving_95"].value),
                 _number(score),
             ]
         )
-    return _table([*head, "Arena score"], rows)
+    return _table(head, rows)
 
 
 def _singles(source: Assessment) -> str:
