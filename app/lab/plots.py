@@ -15,6 +15,7 @@ import numpy as np
 from app.errors import PointsmanError
 from app.lab.figures import ORACLE, RANDOM, ROUTER, ZERO, Assessment, Calibration, Method
 from app.lab.frontier import hull_vertices
+from app.lab.labels import Label, place_labels
 
 _DPI = 160
 _WIDTH = 6.4
@@ -174,9 +175,6 @@ def _cost(figure: Any, assessment: Assessment, theme: Theme) -> None:
     axes.scatter(
         cost, quality, s=22, color=theme.muted, zorder=6, linewidths=0, label="single models"
     )
-    named = [trial.strong, trial.weak, *hull_vertices(cost, quality).tolist()]
-    for at in dict.fromkeys(named):
-        _label(axes, trial.models[at], (cost[at], quality[at]), _side(cost, at, wide), theme)
     if wide:
         _logarithmic(axes)
     axes.margins(y=0.09)
@@ -184,6 +182,23 @@ def _cost(figure: Any, assessment: Assessment, theme: Theme) -> None:
     axes.set_xlabel("mean cost, $ per 1,000 requests" + (" (log)" if wide else ""))
     axes.set_ylabel("mean quality")
     _legend(figure, axes)
+    named = dict.fromkeys((trial.strong, trial.weak, *hull_vertices(cost, quality)[::-1].tolist()))
+    place_labels(
+        axes,
+        [
+            Label(trial.models[at], (cost[at], quality[at]), at in (trial.strong, trial.weak))
+            for at in named
+        ],
+        np.concatenate((np.column_stack((cost, quality)), _line_of(assessment))),
+        theme.ink,
+        theme.paper,
+    )
+
+
+def _line_of(assessment: Assessment) -> Any:
+    """The router's points in the picture of costs (k, 2)."""
+    points = assessment.method(ROUTER).points
+    return np.empty((0, 2)) if points is None else np.column_stack((1000 * points[0], points[1]))
 
 
 def _share(figure: Any, assessment: Assessment, theme: Theme) -> None:
@@ -194,14 +209,20 @@ def _share(figure: Any, assessment: Assessment, theme: Theme) -> None:
             continue
         curve = method.curve
         axes.plot(100 * curve.share, curve.quality, label=method.name, **_look(method.name, theme))
-    for at, place, side, down in ((trial.weak, 0, "left", 8), (trial.strong, 100, "right", 30)):
-        quality = trial.scores[:, at].mean()
-        _label(axes, f"{trial.models[at]} {quality:.3f}", (place, quality), side, theme, down)
     axes.margins(x=0.02, y=0.09)
     axes.set_title("Quality for calls to the strong model", color=theme.ink)
     axes.set_xlabel("calls to the strong model, %")
     axes.set_ylabel("mean quality")
     _legend(figure, axes)
+    router = assessment.method(ROUTER).curve
+    line = [] if router is None else [100 * router.share, router.quality]
+    ends = ((trial.weak, 0.0), (trial.strong, 100.0))
+    labels = [
+        Label(f"{trial.models[at]} {quality:.3f}", (share, quality), must=True)
+        for at, share in ends
+        for quality in (float(trial.scores[:, at].mean()),)
+    ]
+    place_labels(axes, labels, np.array(line).T.reshape(-1, 2), theme.ink, theme.paper)
 
 
 def _reliability(figure: Any, assessment: Assessment, theme: Theme) -> None:
@@ -273,32 +294,6 @@ def _dense(x: Any, y: Any) -> tuple[Any, Any]:
     at = np.linspace(0, len(x) - 1, 40 * len(x))
     steps = np.arange(len(x))
     return np.interp(at, steps, x), np.interp(at, steps, y)
-
-
-def _side(cost: Any, at: int, wide: bool) -> str:
-    """Towards the middle of the picture."""
-    scale = np.log(cost) if wide else cost
-    return "left" if scale[at] <= (scale.min() + scale.max()) / 2 else "right"
-
-
-def _label(
-    axes: Any, text: str, place: tuple[float, float], side: str, theme: Theme, down: float = 8
-) -> None:
-    """Names a point, under it and on the given side, readable across lines."""
-    from matplotlib.patheffects import withStroke
-
-    axes.annotate(
-        text,
-        place,
-        xytext=(4 if side == "left" else -4, -down),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=theme.ink,
-        ha=side,
-        va="top",
-        zorder=7,
-        path_effects=[withStroke(linewidth=2.5, foreground=theme.paper)],
-    )
 
 
 def _logarithmic(axes: Any) -> None:
