@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.lab.resampling import LEVEL, Resamples, interval, resampled_apgr
+
 Array = NDArray[np.float64]
 
 
@@ -34,13 +36,17 @@ class Curve:
         return float(self.quality[-1])
 
     def recovered(self) -> Array:
-        """Performance gap recovered (PGR) at each point. Undefined, nan, where both models are
-        equally good.
+        """Performance gap recovered (PGR) at each point. Undefined, nan, where the strong model is
+        not the better one: there is no gap to recover.
         """
         gap = self.strong - self.weak
-        if gap == 0.0:
+        if gap <= 0.0:
             return np.full_like(self.quality, np.nan)
         return (self.quality - self.weak) / gap
+
+    def pgr(self, share: float) -> float:
+        """PGR where this share of calls goes to the strong model."""
+        return float(np.interp(share, self.share, self.recovered()))
 
     def apgr(self) -> float:
         """Area under PGR over the strong share: .5 is random, above 1 beats the strong model alone
@@ -50,16 +56,32 @@ class Curve:
 
     def cpt(self, level: float) -> float:
         """Call-performance threshold: the least strong share that recovers `level` of the gap."""
+        return _first_reach(self.share, self.recovered(), level)
+
+    def cpt_routellm(self, level: float) -> float:
+        """The same as RouteLLM's harness reads it: by `interp`, which takes the curve for rising
+        even where it is not. Only for comparing with published figures.
+        """
         recovered = self.recovered()
-        reached = np.flatnonzero(recovered >= level)
-        if not len(reached):
+        if np.isnan(recovered).any():
             return float("nan")
-        at = int(reached[0])
-        if at == 0:
-            return float(self.share[0])
-        step = recovered[at] - recovered[at - 1]
-        part = (level - recovered[at - 1]) / step
-        return float(self.share[at - 1] + part * (self.share[at] - self.share[at - 1]))
+        return float(np.interp(level, recovered, self.share))
+
+    def share_keeping(self, part: float) -> float:
+        """The least strong share at which this part of the strong model's quality is kept."""
+        return _first_reach(self.share, self.quality, part * self.strong)
+
+
+def _first_reach(share: Array, height: Array, level: float) -> float:
+    """Where a curve of straight pieces first reaches a level; nan if nowhere."""
+    reached = np.flatnonzero(height >= level)
+    if not len(reached):
+        return float("nan")
+    at = int(reached[0])
+    if at == 0:
+        return float(share[0])
+    part = (level - height[at - 1]) / (height[at] - height[at - 1])
+    return float(share[at - 1] + part * (share[at] - share[at - 1]))
 
 
 def exact_curve(gain: Array, weak: Array, strong: Array) -> Curve:
@@ -76,12 +98,13 @@ def exact_curve(gain: Array, weak: Array, strong: Array) -> Curve:
 
 
 def routellm_curve(gain: Array, weak: Array, strong: Array, points: int = 10) -> Curve:
-    """RouteLLM's harness: thresholds at `points` quantiles of the score, plus all-weak and
-    all-strong.
+    """RouteLLM's harness: thresholds at the edges of `points` quantiles, so `points` + 1 points.
+
+    Strong at or above a threshold, but only above the highest: that one is all-weak.
     """
     thresholds = np.unique(np.quantile(gain, np.linspace(0.0, 1.0, points + 1)))
     share, quality = [0.0], [float(weak.mean())]
-    for threshold in thresholds[::-1]:
+    for threshold in thresholds[-2::-1] if len(thresholds) > 1 else thresholds:
         chosen = gain >= threshold
         share.append(float(chosen.mean()))
         quality.append(float(np.where(chosen, strong, weak).mean()))
@@ -102,14 +125,8 @@ def task_mean_gain(train_tasks: Sequence[str], train_gain: Array, tasks: Sequenc
 
 
 def bootstrap_interval(
-    gain: Array, weak: Array, strong: Array, *, seed: int, repeats: int = 500, level: float = 0.9
+    gain: Array, weak: Array, strong: Array, *, seed: int, repeats: int = 500, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Item-level bootstrap interval of the exact APGR."""
-    rng = np.random.default_rng(seed)
-    n = len(gain)
-    values = []
-    for _ in range(repeats):
-        rows = rng.integers(0, n, n)
-        values.append(exact_curve(gain[rows], weak[rows], strong[rows]).apgr())
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    """Item-level bootstrap interval of the exact APGR; nan where it is undefined."""
+    values = resampled_apgr(gain, weak, strong, Resamples(len(gain), repeats, seed))
+    return interval(values, level) or (float("nan"), float("nan"))

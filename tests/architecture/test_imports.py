@@ -32,11 +32,13 @@ def test_serving_with_the_default_encoder_needs_no_heavy_library() -> None:
     assert not modules & heavy
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "simulate", "demo", "route"])
+@pytest.mark.parametrize(
+    "command", ["serve", "check", "simulate", "demo", "route", "train", "eval"]
+)
 def test_help_is_light(command: str) -> None:
     """`--help` must answer at once: what is heavy loads when it is used."""
     modules = imported_by(f"import app.cli.{command}")
-    assert not modules & {"faiss", "onnxruntime", "numpy", "aiohttp", "torch"}
+    assert not modules & {"faiss", "onnxruntime", "numpy", "aiohttp", "torch", "matplotlib"}
 
 
 def test_no_library_keeps_a_log_of_its_use(tmp_path: Path) -> None:

@@ -1,0 +1,193 @@
+"""`pointsman eval`: a router and outcome files in; how well it chooses on prompts it was not
+trained on, beside what simpler methods would do.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console
+
+    from app.lab.measuring import Measurement, MeasureSettings
+    from app.routing.artifact import Artifact
+    from app.routing.encoder.base import Encoder
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEFAULT_ENCODER = PROJECT / "router_models" / "encoder-minilm"
+
+
+@click.command(name="eval")
+@click.option("--router", required=True, help="A router's directory, or a name in router_models.")
+@click.option(
+    "--data",
+    "first",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Outcome files (.jsonl, .jsonl.gz); several may follow one --data.",
+)
+@click.argument("more", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--strong", help="The stronger model of the pair; --weak belongs to it.")
+@click.option("--weak", help="The cheaper model of the pair.")
+@click.option("--models", help="Only these models, separated by commas.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page with plots (.html), and the plots beside it. Needs the `lab` extra.",
+)
+@click.option(
+    "--leave-out",
+    type=click.Choice(["question", "prompt"]),
+    default="question",
+    show_default=True,
+    help="What must not have been trained on: the question, whatever its options, or only the "
+    "whole prompt, as in published figures.",
+)
+@click.option(
+    "--robustness",
+    default=100,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Prompts of each source that are reworded in five ways; 0 for none.",
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--cache", type=click.Path(path_type=Path), help="Where vectors are remembered.")
+@click.option(
+    "--limit", type=click.IntRange(min=30), help="Score at most this many prompts of each source."
+)
+@click.option(
+    "--encoder",
+    "encoder_directory",
+    default=DEFAULT_ENCODER,
+    show_default="the shipped one",
+    type=click.Path(path_type=Path),
+)
+def command(
+    router: str,
+    first: tuple[Path, ...],
+    more: tuple[Path, ...],
+    strong: str | None,
+    weak: str | None,
+    models: str | None,
+    as_json: bool,
+    report: Path | None,
+    leave_out: Any,
+    robustness: int,
+    seed: int,
+    cache: Path | None,
+    limit: int | None,
+    encoder_directory: Path,
+) -> None:
+    """Score a router on prompts it was not trained on, beside simpler methods."""
+    from rich.console import Console
+
+    from app.errors import PointsmanError
+    from app.lab.measuring import MeasureSettings
+
+    settings = MeasureSettings(
+        strong=strong,
+        weak=weak,
+        models=[name.strip() for name in models.split(",") if name.strip()] if models else None,
+        leave_out=leave_out,
+        robustness=robustness,
+        limit=limit,
+        seed=seed,
+    )
+    console = Console(stderr=True)
+    try:
+        if report is not None:
+            from app.lab.plots import require_matplotlib
+
+            require_matplotlib()
+        artifact, encoder = open_router(router, encoder_directory)
+        found = _run(console, artifact, encoder, (*first, *more), settings, cache)
+        written = _report(report, artifact, found) if report is not None else []
+    except PointsmanError as error:
+        raise _Refused(str(error)) from error
+    if as_json:
+        told = {**found.as_dict(), "report": [str(path) for path in written]}
+        click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+        return
+    from app.cli.eval_tables import show
+
+    show(found, written)
+
+
+class _Refused(click.ClickException):
+    """It could not be done."""
+
+    exit_code = 2
+
+
+def open_router(name: str, encoder_directory: Path) -> tuple[Artifact, Encoder]:
+    """A router and its encoder. Raises ArtifactError where they do not belong together."""
+    from app.assembly import router_directory
+    from app.errors import ArtifactError
+    from app.routing.artifact import load_artifact
+    from app.routing.encoder.onnx import OnnxEncoder
+
+    artifact = load_artifact(router_directory(name, Path()))
+    encoder = OnnxEncoder(encoder_directory)
+    if artifact.encoder_fingerprint != encoder.fingerprint:
+        trained = artifact.manifest["encoder"]
+        raise ArtifactError(
+            f"router {artifact.directory} was trained with the encoder {trained.get('name')} "
+            f"({artifact.encoder_fingerprint}), not with {encoder_directory} "
+            f"({encoder.fingerprint}); name its encoder with --encoder"
+        )
+    return artifact, encoder
+
+
+def _run(
+    console: Console,
+    artifact: Artifact,
+    encoder: Encoder,
+    files: Sequence[Path],
+    settings: MeasureSettings,
+    cache: Path | None,
+) -> Measurement:
+    from app.lab.embedding import EmbeddingCache, default_cache
+    from app.lab.measuring import measure
+    from app.lab.outcomes import build_table, read_outcomes
+    from app.lab.train import one_thread
+
+    table = build_table(read_outcomes(files), merge=False)
+    vectors = EmbeddingCache(cache or default_cache(), encoder.fingerprint)
+    with one_thread(), _stages(console) as stage:
+        return measure(artifact, encoder, table, settings, cache=vectors, stage=stage)
+
+
+@contextmanager
+def _stages(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Bars on the console: begins one with a name and a total, returns what moves it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+
+        def stage(name: str, total: int) -> Callable[[int], None]:
+            task = progress.add_task(name, total=total)
+            return lambda done: progress.advance(task, done)
+
+        yield stage
+
+
+def _report(file: Path, artifact: Artifact, found: Measurement) -> list[Path]:
+    from app.lab.report import write_report
+
+    return write_report(file, found, artifact.manifest)
