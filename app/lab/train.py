@@ -23,6 +23,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from app.errors import DataError
+from app.lab.fingerprints import (
+    PROMPTS_FILE,
+    QUESTIONS_FILE,
+    prompt_fingerprints,
+    question_fingerprints,
+)
 from app.lab.fit import (
     FitSettings,
     FittedLengths,
@@ -162,6 +168,10 @@ def _write_files(router: TrainedRouter, staged: Path, tasks: Sequence[str]) -> N
     (staged / IDS_FILE).write_text(
         "".join(f"{row_id}\n" for row_id in router.table.ids), encoding="utf-8"
     )
+    # What was trained on, without its text: so that a later evaluation can leave it out.
+    prompts = router.table.prompts
+    np.save(staged / PROMPTS_FILE, np.unique(prompt_fingerprints(prompts)), allow_pickle=False)
+    np.save(staged / QUESTIONS_FILE, np.unique(question_fingerprints(prompts)), allow_pickle=False)
     with one_thread():
         write_index(build_index(router.vectors, router.index), staged / INDEX_FILE)
 

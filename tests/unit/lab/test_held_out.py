@@ -24,9 +24,12 @@ OTHER_OPTIONS = "Which of these is prime?\nA) 9\nB) 11\nC) 21\nAnswer:"
 
 
 @pytest.fixture
-def artifact(router_directory: Path) -> Artifact:
+def artifact(router_directory: Path, tmp_path: Path) -> Artifact:
     """As older releases wrote it: ids only."""
-    return load_artifact(router_directory)
+    out = shutil.copytree(router_directory, tmp_path / "older")
+    for name in ("prompts.npy", "questions.npy"):
+        (out / name).unlink()
+    return load_artifact(out)
 
 
 def encode(texts: Sequence[str]) -> np.ndarray:
@@ -84,6 +87,16 @@ def test_by_id_where_there_are_no_fingerprints(artifact: Artifact, table: Outcom
     _, sealed = split(table, 0.15)
     assert {table.ids[row] for row in found.fresh} == set(sealed.ids)
     assert found.left_out()["same_prompt"] == len(table) - len(sealed)
+
+
+def test_training_leaves_the_fingerprints_of_what_it_saw(
+    router_directory: Path, table: OutcomeTable
+) -> None:
+    known, sealed = split(table, 0.15)
+    renamed = build_table(synthetic_rows(900, seed=1, source="copy"), merge=False)
+    found = held_out(load_artifact(router_directory), renamed, no_encoder)
+    assert len(found.fresh) == len(sealed)
+    assert found.left_out()["same_prompt"] == len(known)
 
 
 def test_equal_prompts_of_another_source_are_found_by_vector(
