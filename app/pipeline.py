@@ -29,6 +29,7 @@ from app.routing.estimators.base import Neighbour, Query
 from app.routing.explain import explain
 from app.routing.facts import Facts, inspect
 from app.routing.names import Names
+from app.routing.pace import Pace
 from app.routing.route import Route
 from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
@@ -89,6 +90,8 @@ class Pipeline:
         record.decision, record.reason = decision.kind, decision.reason
         record.decide_seconds = perf_counter() - record.received
         self.metrics.decided(record, decision.novelty)
+        if decision.pace is not None:
+            decision.pace.book(decision.expected_cost, decision.cost_spread)
         return decision
 
     async def _choose(self, route: Route, facts: Facts) -> Decision:
@@ -186,7 +189,17 @@ class Pipeline:
                 log.warning("cost of model %s is unknown: set its `%s`", served.name, missing)
             if decision.baseline is not None:
                 record.baseline_cost = cost(decision.baseline.prices, record.usage)
+        if decision is not None and decision.pace is not None:
+            _correct(decision.pace, decision.expected_cost or 0, record)
         self.metrics.settle(record)
+
+
+def _correct(pace: Pace, booked: int, record: Record) -> None:
+    """From the expected cost to the true one; what was served at a cost unknown stays as booked."""
+    if record.cost is not None:
+        pace.correct(record.cost - booked)
+    elif record.model is None:
+        pace.correct(-booked)
 
 
 def _headers(record: Record, decision: Decision | None, *, debug: bool) -> Headers:

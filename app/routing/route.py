@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.catalog.model import Model
 from app.routing.estimators.base import Estimator
 from app.routing.objective import Objective
+from app.routing.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,5 @@ class Route:
     fallbacks: tuple[Model, ...] = ()
     learned: bool = True
     """False where the estimator only repeats stated qualities."""
+    pace: Pace | None = None
+    """Where the route has a budget: booked and corrected by the pipeline."""
