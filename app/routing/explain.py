@@ -18,7 +18,7 @@ REASONS = {
     "most_value": "quality times the worth of a right answer, less the cost, is highest",
     "win_rate_reached": "the strong model's win rate reaches the threshold",
     "win_rate_below": "the strong model's win rate is below the threshold",
-    "promise_cheap": "its predicted loss against the strong model is within what the promise allows",
+    "promise_cheap": "its predicted loss is within what the promise allows",
     "promise_strong": "no cheaper candidate's predicted loss is within what the promise allows",
     "promise_novel": "unlike the calibration data, so the strong model is taken",
     "promise_void": "the strong model can't serve this request: the guarantee does not cover it, "

@@ -18,9 +18,9 @@ from app.exchange.money import NANO_PER_DOLLAR
 
 DAY_SECONDS = 86_400
 STEP = 0.005
-"""How far a request that costs one spread more than allowed moves the price, in quality: after twenty
-such, a candidate that is a tenth better is given up. Larger follows sooner and overshoots more where
-many requests are under way at once.
+"""How far a request that costs one spread more than allowed moves the price, in quality: after
+twenty such, a candidate that is a tenth better is given up. A larger step follows sooner, and
+overshoots more where many requests are under way at once.
 """
 DEAREST = 4.0
 """Ceiling of the price. Beyond, only requests with tiny costs would change sides, and a budget that

@@ -62,7 +62,8 @@ def test_metric_names() -> None:
 
 def test_commands() -> None:
     assert list(COMMANDS) == [
-        "check", "demo", "encoder", "models", "route", "schema", "serve", "simulate", "train",
+        "calibrate", "check", "demo", "encoder", "models", "route", "schema", "serve", "simulate",
+        "train",
     ]  # fmt: skip
 
 
