@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from time import time
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,16 +27,19 @@ from app.config.references import section, strings
 from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.errors import ArtifactError, ConfigError, Problem
-from app.exchange.money import nano_from_usd
+from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
 from app.pipeline import Pipeline
 from app.routing.artifact import Artifact, load_artifact
+from app.routing.budget import Budget
 from app.routing.encoder.base import Encoder
 from app.routing.encoder.embedder import Embedder
 from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.prior import Prior
 from app.routing.estimators.remembered import Remembered
+from app.routing.guarantee import Guarantee, guarantee, known_names
 from app.routing.names import DEFAULT_ROUTE, Names
 from app.routing.objective import Objective, Quality, Threshold, Tradeoff
+from app.routing.pace import Allowance, Pace, PerDay, PerRequest
 from app.routing.route import Route
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
@@ -43,6 +47,8 @@ from app.telemetry.metrics import Metrics
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
 _PER_TOKEN = Decimal("0.001")
 """Dollars per million tokens that nobody asks: who writes less means dollars per token."""
+WORKERS_VARIABLE = "POINTSMAN_WORKERS"
+"""How many processes share what is given for the whole gateway."""
 SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 """Plus an upstream's name: where the process that serves it has been started."""
 
@@ -93,6 +99,7 @@ def compile_config(loaded: Loaded) -> Compiled:
         except ArtifactError as error:
             problems.append(document.problem(("encoder",), str(error)))
     problems += _foreign_encoders(loaded, artifacts, encoder)
+    problems += _missing_promises(loaded, artifacts)
     if problems:
         raise ConfigError(in_order(problems))
     return Compiled(config, models, names, encoder, tuple(_doubts(loaded, artifacts)))
@@ -148,6 +155,24 @@ def _blind_routes(loaded: Loaded, names: Names) -> Iterator[Problem]:
             )
 
 
+def _missing_promises(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+    for name, route in loaded.config.routes.items():
+        written = route.objective
+        if not isinstance(written, schema.GuaranteeObjective):
+            continue
+        path = ("routes", name, "objective")
+        artifact = artifacts.get(route.router or "")
+        if route.router is None:
+            yield loaded.document.problem(path, "a guarantee needs a router, and `router` is null")
+        if artifact is None:
+            continue
+        models = {m: Model.compile(m, loaded.config.models[m]) for m in route.candidates}
+        try:
+            _guarantee(written, tuple(models.values()), _baseline(route, models), artifact)
+        except ArtifactError as error:
+            yield loaded.document.problem(path, str(error))
+
+
 def _doubts(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
     config, problem = loaded.config, loaded.document.problem
     if not any(DEFAULT_ROUTE in (name, *route.aliases) for name, route in config.routes.items()):
@@ -185,8 +210,10 @@ def _names(
     config: schema.Config, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
 ) -> Names:
     routes: dict[str, Route] = {}
+    # `serve --workers` has the last word.
+    workers = int(os.environ.get(WORKERS_VARIABLE) or config.server.workers)
     for name, written in config.routes.items():
-        route = _route(name, written, models, artifacts, config.encoder.cache_entries)
+        route = _route(name, written, models, artifacts, config.encoder.cache_entries, workers)
         for word in (name, *written.aliases):
             routes[word] = route
     return Names(routes, models)
@@ -198,28 +225,40 @@ def _route(
     models: Mapping[str, Model],
     artifacts: Mapping[str, Artifact],
     remembered: int,
+    workers: int,
 ) -> Route:
     candidates = tuple(models[candidate] for candidate in written.candidates)
-    described = [Candidate(m.name, m.like, m.quality) for m in candidates]
     artifact = artifacts.get(written.router or "")
+    baseline = _baseline(written, models)
+    objective = _objective(written.objective, candidates, baseline, artifact, workers)
+    if artifact is not None and isinstance(objective, Guarantee):
+        described = [Candidate(known) for known in known_names(candidates, artifact).values()]
+    else:
+        described = [Candidate(m.name, m.like, m.quality) for m in candidates]
     estimator: Estimator
     if artifact is None:
         estimator = Prior(described)
     else:
         estimator = Remembered(artifact.estimator(described), remembered)
-    baseline = models[written.baseline] if written.baseline else _dearest(candidates)
     return Route(
         name=name,
         candidates=candidates,
         baseline=baseline,
-        objective=_objective(written.objective, baseline),
+        objective=objective,
         estimator=estimator,
         fallbacks=tuple(models[fallback] for fallback in written.fallbacks),
         learned=artifact is not None,
         # Stated qualities are the same for every prompt: there is nothing to encode for.
         encode=written.encode if artifact is not None else "never",
         encode_margin=written.encode_margin,
+        pace=objective.pace if isinstance(objective, Budget) else None,
     )
+
+
+def _baseline(written: schema.Route, models: Mapping[str, Model]) -> Model:
+    if written.baseline:
+        return models[written.baseline]
+    return _dearest(tuple(models[candidate] for candidate in written.candidates))
 
 
 def _dearest(candidates: tuple[Model, ...]) -> Model:
@@ -227,7 +266,13 @@ def _dearest(candidates: tuple[Model, ...]) -> Model:
     return max(candidates, key=lambda model: model.prices.output if model.prices else -1)
 
 
-def _objective(written: schema.Objective, baseline: Model) -> Objective:
+def _objective(
+    written: schema.Objective,
+    candidates: tuple[Model, ...],
+    baseline: Model,
+    artifact: Artifact | None,
+    workers: int,
+) -> Objective:
     match written:
         case schema.QualityObjective():
             return Quality(written.keep, written.confidence)
@@ -235,6 +280,28 @@ def _objective(written: schema.Objective, baseline: Model) -> Objective:
             return Tradeoff(nano_from_usd(written.answer_value_usd))
         case schema.ThresholdObjective():
             return Threshold(written.threshold, written.strong or baseline.name, written.weak)
+        case schema.BudgetObjective():
+            return Budget(Pace(_allowance(written, workers)))
+        case schema.GuaranteeObjective():
+            assert artifact is not None  # else the compilation has ended with a problem
+            return _guarantee(written, candidates, baseline, artifact)
+
+
+def _allowance(written: schema.BudgetObjective, workers: int) -> Allowance:
+    if written.usd_per_1k_requests is not None:
+        return PerRequest(float(written.usd_per_1k_requests) * NANO_PER_DOLLAR / 1000)
+    assert written.usd_per_day is not None
+    return PerDay(float(written.usd_per_day) * NANO_PER_DOLLAR / workers, time)
+
+
+def _guarantee(
+    written: schema.GuaranteeObjective,
+    candidates: tuple[Model, ...],
+    baseline: Model,
+    artifact: Artifact,
+) -> Guarantee:
+    strong = next((m for m in candidates if m.name == (written.strong or baseline.name)), baseline)
+    return guarantee(candidates, strong, written.keep, written.delta, artifact)
 
 
 # --- wiring ----------------------------------------------------------------------------------

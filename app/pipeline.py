@@ -29,6 +29,7 @@ from app.routing.estimators.base import Neighbour, Query
 from app.routing.explain import explain
 from app.routing.facts import Facts, inspect
 from app.routing.names import Names
+from app.routing.pace import Pace
 from app.routing.route import Route
 from app.routing.two_speed import clear
 from app.telemetry.logs import log
@@ -91,6 +92,8 @@ class Pipeline:
         record.speed = decision.speed or "none"
         record.decide_seconds = perf_counter() - record.received
         self.metrics.decided(record, decision.novelty)
+        if decision.pace is not None:
+            decision.pace.book(decision.expected_cost, decision.cost_spread)
         return decision
 
     async def _choose(self, route: Route, facts: Facts) -> Decision:
@@ -196,12 +199,22 @@ class Pipeline:
                 log.warning("cost of model %s is unknown: set its `%s`", served.name, missing)
             if decision.baseline is not None:
                 record.baseline_cost = cost(decision.baseline.prices, record.usage)
+        if decision is not None and decision.pace is not None:
+            _correct(decision.pace, decision.expected_cost or 0, record)
         self.metrics.settle(record)
 
 
 def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) -> Decision:
     estimate = route.estimator.estimate(Query(facts.instruction, vector))
     return decide(route, facts, estimate, speed)
+
+
+def _correct(pace: Pace, booked: int, record: Record) -> None:
+    """From the expected cost to the true one; what was served at a cost unknown stays as booked."""
+    if record.cost is not None:
+        pace.correct(record.cost - booked)
+    elif record.model is None:
+        pace.correct(-booked)
 
 
 def _headers(record: Record, decision: Decision | None, *, debug: bool) -> Headers:

@@ -11,6 +11,7 @@ from app import __version__
 from app.errors import PointsmanError
 
 COMMANDS = {
+    "calibrate": "Promise that a share of a strong model's quality is kept.",
     "check": "Check a configuration without serving it.",
     "demo": "Send varied traffic through a gateway and show where it went and what it saved.",
     "encoder": "Export and check the encoder.",

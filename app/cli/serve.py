@@ -46,7 +46,7 @@ def command(
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
 
-    from app.assembly import CONFIG_VARIABLE
+    from app.assembly import CONFIG_VARIABLE, WORKERS_VARIABLE
     from app.telemetry.logs import configure
 
     loaded = load(file)
@@ -55,6 +55,7 @@ def command(
     port = server.port if port is None else port
     workers = workers or server.workers
     os.environ[CONFIG_VARIABLE] = str(file)
+    os.environ[WORKERS_VARIABLE] = str(workers)
     configure(log_level.upper())
     with ExitStack() as stack:
         stack.enter_context(_shared_metrics(workers))

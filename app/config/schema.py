@@ -82,6 +82,7 @@ HeaderName = Annotated[
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 UsdPerMillion = Annotated[Decimal, Field(ge=0, le=100_000, max_digits=14, decimal_places=9)]
+Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000)]
 Capability = Literal[
     "tools", "parallel_tools", "vision", "audio", "json_object", "json_schema", "logprobs", "files"
 ]
@@ -240,7 +241,7 @@ class TradeoffObjective(Written):
     """Most value for money: quality x what a right answer is worth, less its cost."""
 
     kind: Literal["tradeoff"]
-    answer_value_usd: Annotated[Decimal, Field(gt=0, le=1_000_000)] = Field(
+    answer_value_usd: Dollars = Field(
         description="What one right answer is worth to you, in US dollars."
     )
 
@@ -260,8 +261,45 @@ class ThresholdObjective(Written):
         return self
 
 
+class BudgetObjective(Written):
+    """As much quality as a budget buys: the trade-off follows what has been spent."""
+
+    kind: Literal["budget"]
+    usd_per_day: Dollars | None = Field(
+        default=None, description="For the route, a UTC day; workers share it in equal parts."
+    )
+    usd_per_1k_requests: Dollars | None = Field(
+        default=None, description="However many requests there are."
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> BudgetObjective:
+        if (self.usd_per_day is None) == (self.usd_per_1k_requests is None):
+            raise ValueError("give one of `usd_per_day` and `usd_per_1k_requests`")
+        return self
+
+
+class GuaranteeObjective(Written):
+    """At least `keep` of the strong model's mean quality, with confidence 1 - `delta`.
+
+    Needs a promise for the route's candidates in its router: `pointsman calibrate`.
+    """
+
+    kind: Literal["guarantee"]
+    keep: float = Field(default=0.95, gt=0, le=1)
+    delta: float = Field(
+        default=0.1, gt=0, le=0.5, description="How likely the calibration may have misled."
+    )
+    strong: Name | None = Field(default=None, description="The baseline if absent.")
+
+
 Objective = Annotated[
-    QualityObjective | TradeoffObjective | ThresholdObjective, Field(discriminator="kind")
+    QualityObjective
+    | TradeoffObjective
+    | BudgetObjective
+    | GuaranteeObjective
+    | ThresholdObjective,
+    Field(discriminator="kind"),
 ]
 
 

@@ -28,6 +28,7 @@ from app.routing.estimators.novelty import NoveltyScale
 from app.routing.estimators.rows import Rows
 from app.routing.index import VectorIndex
 from app.routing.model_names import ModelNames
+from app.routing.promise import Promise, read_promises
 
 FORMAT = "pointsman-router"
 VERSION = 1
@@ -106,6 +107,11 @@ class Artifact:
                 ids_file=self.directory / IDS_FILE,
             ),
         )
+
+    @property
+    def guarantees(self) -> tuple[Promise, ...]:
+        """What `pointsman calibrate` has promised for it. Raises ArtifactError if damaged."""
+        return read_promises(self.directory, MANIFEST_FILE).guarantees
 
     def verify(self) -> None:
         """Checks every file against its hash. Raises ArtifactError naming those that differ."""

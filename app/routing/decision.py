@@ -16,6 +16,7 @@ from app.errors import NoEligibleCandidate
 from app.routing.estimators.base import Estimate
 from app.routing.facts import Facts
 from app.routing.objective import Choice, Option
+from app.routing.pace import Pace
 from app.routing.route import Route
 
 Kind = Literal["learned", "pinned", "sticky", "rule", "fallback", "cached"]
@@ -51,6 +52,21 @@ class Decision:
     @property
     def route_name(self) -> str:
         return self.route.name if self.route else PINNED
+
+    @property
+    def pace(self) -> Pace | None:
+        return self.route.pace if self.route else None
+
+    @property
+    def expected_cost(self) -> int | None:
+        """Of the chosen model, in nano-dollars; None without a prediction or a price."""
+        return next((o.cost for o in self.options if o.model is self.chosen), None)
+
+    @property
+    def cost_spread(self) -> int:
+        """Expected cost of the dearest candidate less that of the cheapest; 0 if unknown."""
+        costs = [o.cost for o in self.options if o.eligible and o.cost is not None]
+        return max(costs) - min(costs) if costs else 0
 
     @property
     def baseline(self) -> Model | None:
@@ -94,7 +110,9 @@ def decide(route: Route, facts: Facts, estimate: Estimate, speed: Speed | None =
     """Choose by the route's objective. `estimate` covers `route.candidates`, in their order."""
     options = _options(route, facts, estimate)
     able = [option for option in options if option.eligible]
-    choice = route.objective.choose(able) if able else Choice((), "only_fallbacks")
+    choice = (
+        route.objective.choose(able, estimate.novelty) if able else Choice((), "only_fallbacks")
+    )
     return Decision(
         kind="learned" if route.learned and len(able) > 1 else "rule",
         reason="only_candidate" if len(able) == 1 else choice.reason,

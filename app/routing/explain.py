@@ -18,6 +18,13 @@ REASONS = {
     "most_value": "quality times the worth of a right answer, less the cost, is highest",
     "win_rate_reached": "the strong model's win rate reaches the threshold",
     "win_rate_below": "the strong model's win rate is below the threshold",
+    "promise_cheap": "its predicted loss is within what the promise allows",
+    "promise_strong": "no cheaper candidate's predicted loss is within what the promise allows",
+    "promise_novel": "unlike the calibration data, so the strong model is taken",
+    "promise_void": "the strong model can't serve this request: the guarantee does not cover it, "
+    "and the best candidate is taken",
+    "budget_worth": "quality times what a right answer may cost now, less the cost, is highest",
+    "budget_slack": "the budget is not used up: the best candidate is taken",
     "only_candidate": "only one candidate can serve this request",
     "only_fallbacks": "no candidate can serve this request, a fallback can",
     "prediction_failed": "prediction failed; the baseline, or else the dearest that can, is safe",

@@ -52,14 +52,16 @@ class Choice:
 
 
 class Objective(Protocol):
-    """Orders eligible options, best first. `options` is never empty."""
+    """Orders eligible options, best first. `options` is never empty; `novelty` of the request as in
+    `Estimate`.
+    """
 
     @property
     def confidence(self) -> float:
         """One-sided confidence of the bounds it wants on each option."""
         ...
 
-    def choose(self, options: Sequence[Option]) -> Choice: ...
+    def choose(self, options: Sequence[Option], novelty: float = 0.0) -> Choice: ...
 
     def describe(self) -> dict[str, object]:
         """What `/v1/decision` shows."""
@@ -73,7 +75,7 @@ class Quality:
     keep: float = 0.95
     confidence: float = 0.6
 
-    def choose(self, options: Sequence[Option]) -> Choice:
+    def choose(self, options: Sequence[Option], novelty: float = 0.0) -> Choice:
         best = max(options, key=lambda option: (option.quality, -option.price_rank))
         bar = self.keep * best.quality
         meets = [o for o in options if o is best or o.low >= bar]
@@ -96,7 +98,7 @@ class Tradeoff:
     """Nano-dollars."""
     confidence: float = 0.6
 
-    def choose(self, options: Sequence[Option]) -> Choice:
+    def choose(self, options: Sequence[Option], novelty: float = 0.0) -> Choice:
         order = sorted(options, key=lambda option: (-self._value(option), option.price_rank))
         return Choice(tuple(order), "most_value")
 
@@ -121,7 +123,7 @@ class Threshold:
     weak: str | None = None
     confidence: float = 0.6
 
-    def choose(self, options: Sequence[Option]) -> Choice:
+    def choose(self, options: Sequence[Option], novelty: float = 0.0) -> Choice:
         strong, weak = self._pair(options)
         if strong is weak:
             return Choice(tuple(options), "only_candidate")

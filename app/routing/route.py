@@ -8,6 +8,7 @@ from typing import Literal
 from app.catalog.model import Model
 from app.routing.estimators.base import Estimator
 from app.routing.objective import Objective
+from app.routing.pace import Pace
 
 Encode = Literal["always", "when-unsure", "never"]
 """When a prompt's vector is worth its cost."""
@@ -28,3 +29,5 @@ class Route:
     encode: Encode = "when-unsure"
     encode_margin: float = 1.0
     """How many standard deviations of doubt a choice must bear to be taken without the vector."""
+    pace: Pace | None = None
+    """Where the route has a budget: booked and corrected by the pipeline."""

@@ -31,9 +31,9 @@ def clear(decision: Decision) -> bool:
         return True
     if decision.novelty is None or decision.novelty > FAMILIAR:
         return False
-    choose = route.objective.choose
+    choose, novelty = route.objective.choose, decision.novelty or 0.0
     return all(
-        choose(moved).order[0].model is decision.chosen
+        choose(moved, novelty).order[0].model is decision.chosen
         for moved in _moved(able, decision, route.encode_margin)
     )
 

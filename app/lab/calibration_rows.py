@@ -1,0 +1,27 @@
+"""Which rows a router may be calibrated on: those it was not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.lab.outcomes import SPLIT_SALT, OutcomeTable, split_position
+from app.routing.artifact import IDS_FILE, Artifact
+
+
+def not_trained_on(artifact: Artifact, table: OutcomeTable) -> NDArray[np.intp]:
+    """Rows of the table in the sealed share of questions, whatever their file, and rows of sources
+    that the router has never seen.
+
+    A row of a source that it has seen is taken to be trained on unless sealed: its id may be
+    missing only because it was merged with another.
+    """
+    ids = set((artifact.directory / IDS_FILE).read_text(encoding="utf-8").splitlines())
+    trained = set(artifact.manifest.get("rows_by_source", ()))
+    split = artifact.manifest.get("split", {})
+    sealed = split.get("test_share", 0.0) if split.get("salt") == SPLIT_SALT.decode() else 0.0
+    kept = [
+        split_position(prompt) < sealed or (row_id not in ids and source not in trained)
+        for row_id, source, prompt in zip(table.ids, table.sources, table.prompts, strict=True)
+    ]
+    return np.flatnonzero(kept)

@@ -1,0 +1,139 @@
+"""How hard a route must save just now for its spending to meet its budget.
+
+The one thing a budget has to remember. It is a price: what a dollar is worth, in quality. Each
+request moves it up by what it cost and down by what it was allowed to cost (an online dual step; as
+in ad auctions, Balseiro and Gur, "Learning in repeated auctions with budgets", 2019). Since every
+step adds up, what is spent can be off by at most what moves the price from one end of its range to
+the other, whatever the traffic does; no forecast of it is needed.
+
+A pace is not shared: each worker process keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from app.exchange.money import NANO_PER_DOLLAR
+
+DAY_SECONDS = 86_400
+STEP = 0.005
+"""How far a request that costs one spread more than allowed moves the price, in quality: after
+twenty such, a candidate that is a tenth better is given up. A larger step follows sooner, and
+overshoots more where many requests are under way at once.
+"""
+DEAREST = 4.0
+"""Ceiling of the price. Beyond, only requests with tiny costs would change sides, and a budget that
+can't be met would run the price up to where it takes hours to come down.
+"""
+_SPREAD_MEMORY = 0.02
+"""Weight of the newest request in the mean spread: about the last fifty count."""
+
+
+class Allowance(Protocol):
+    """What may be spent."""
+
+    def accrue(self) -> float:
+        """Nano-dollars that have become due since the last call; called once a request."""
+        ...
+
+    def spend(self, amount: float) -> None:
+        """Nano-dollars spent; negative corrects an earlier one."""
+        ...
+
+    def describe(self) -> dict[str, object]: ...
+
+
+class PerRequest:
+    """The same for each request, whenever it comes."""
+
+    def __init__(self, nano: float) -> None:
+        self._nano = nano
+
+    def accrue(self) -> float:
+        return self._nano
+
+    def spend(self, amount: float) -> None:
+        """Nothing to remember: the price remembers."""
+
+    def describe(self) -> dict[str, object]:
+        return {"usd_per_1k_requests": self._nano * 1000 / NANO_PER_DOLLAR}
+
+
+class PerDay:
+    """What is left of the day's budget, evenly over what is left of the day (UTC).
+
+    So a quiet night leaves more for the day, and nothing is carried over midnight. What was spent
+    before the process started is not known; it is taken to have been on pace.
+    """
+
+    def __init__(self, nano: float, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds since the epoch."""
+        self._nano = nano
+        self._clock = clock
+        self._last = clock()
+        self._spent = nano * (self._last % DAY_SECONDS) / DAY_SECONDS
+
+    def accrue(self) -> float:
+        now = max(self._clock(), self._last)
+        midnight = (self._last // DAY_SECONDS + 1) * DAY_SECONDS
+        if now >= midnight:
+            self._last = now - now % DAY_SECONDS
+            self._spent = 0.0
+            midnight = self._last + DAY_SECONDS
+        left = max(self._nano - self._spent, 0.0)
+        due = left * (now - self._last) / (midnight - self._last)
+        self._last = now
+        return due
+
+    def spend(self, amount: float) -> None:
+        self._spent += amount
+
+    def describe(self) -> dict[str, object]:
+        return {
+            "usd_per_day": self._nano / NANO_PER_DOLLAR,
+            "usd_spent_today": round(self._spent / NANO_PER_DOLLAR, 6),
+        }
+
+
+class Pace:
+    """The price, for one route. Money in nano-dollars.
+
+    A request is booked twice: at its expected cost once it is decided, so that a burst is felt
+    before the first of its answers has ended, and by the difference once its true cost is known.
+    Where that never becomes known the expected cost stands; unknown is not free.
+
+    The price is kept per spread, the mean difference in expected cost between the dearest and the
+    cheapest candidate, so that a step is as large for cheap models as for dear ones.
+    """
+
+    def __init__(self, allowance: Allowance) -> None:
+        self.allowance = allowance
+        self._price = 0.0
+        self._spread = 0.0
+
+    @property
+    def quality_per_nano(self) -> float:
+        """The price: 0 where there is money enough for the best."""
+        return self._price / self._spread if self._spread else 0.0
+
+    def book(self, expected: float | None, spread: float) -> None:
+        """A decided request: what it is expected to cost, None if that is unknown, and by how much
+        the candidates' expected costs differ.
+        """
+        if spread > 0:
+            weight = _SPREAD_MEMORY if self._spread else 1.0
+            self._spread += weight * (spread - self._spread)
+        due = self.allowance.accrue()
+        if expected is not None:
+            self._move(expected, due)
+
+    def correct(self, difference: float) -> None:
+        """True cost less the expected cost that was booked."""
+        self._move(difference, 0.0)
+
+    def _move(self, spent: float, due: float) -> None:
+        self.allowance.spend(spent)
+        if self._spread:
+            step = STEP * (spent - due) / self._spread
+            self._price = min(max(self._price + step, 0.0), DEAREST)
