@@ -40,7 +40,7 @@ from app.routing.guarantee import Guarantee, guarantee, known_names
 from app.routing.names import DEFAULT_ROUTE, Names
 from app.routing.objective import Objective, Quality, Threshold, Tradeoff
 from app.routing.pace import Allowance, Pace, PerDay, PerRequest
-from app.routing.route import Route
+from app.routing.route import Encode, Route
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
 
@@ -161,11 +161,13 @@ def _missing_promises(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iter
         if not isinstance(written, schema.GuaranteeObjective):
             continue
         path = ("routes", name, "objective")
-        artifact = artifacts.get(route.router or "")
-        if route.router is None:
-            yield loaded.document.problem(path, "a guarantee needs a router, and `router` is null")
-        if artifact is None:
+        if route.router is not None and route.router not in artifacts:
             continue
+        if "encode" in route.model_fields_set and route.encode != "always":
+            yield loaded.document.problem(
+                ("routes", name, "encode"), "a guarantee is calibrated on vectors", "`always`"
+            )
+        artifact = artifacts.get(route.router or "")
         models = {m: Model.compile(m, loaded.config.models[m]) for m in route.candidates}
         try:
             _guarantee(written, tuple(models.values()), _baseline(route, models), artifact)
@@ -248,11 +250,18 @@ def _route(
         estimator=estimator,
         fallbacks=tuple(models[fallback] for fallback in written.fallbacks),
         learned=artifact is not None,
-        # Stated qualities are the same for every prompt: there is nothing to encode for.
-        encode=written.encode if artifact is not None else "never",
+        encode=_encode(written, objective, artifact),
         encode_margin=written.encode_margin,
         pace=objective.pace if isinstance(objective, Budget) else None,
     )
+
+
+def _encode(written: schema.Route, objective: Objective, artifact: Artifact | None) -> Encode:
+    if artifact is None:
+        # Stated qualities are the same for every prompt: there is nothing to encode for.
+        return "never"
+    # A promise holds for the predictions it was calibrated on, which were made from vectors.
+    return "always" if isinstance(objective, Guarantee) else written.encode
 
 
 def _baseline(written: schema.Route, models: Mapping[str, Model]) -> Model:
@@ -283,8 +292,11 @@ def _objective(
         case schema.BudgetObjective():
             return Budget(Pace(_allowance(written, workers)))
         case schema.GuaranteeObjective():
-            assert artifact is not None  # else the compilation has ended with a problem
-            return _guarantee(written, candidates, baseline, artifact)
+            try:
+                return _guarantee(written, candidates, baseline, artifact)
+            except ArtifactError:
+                # `_missing_promises` reports it; until then the other checks need some route.
+                return Quality()
 
 
 def _allowance(written: schema.BudgetObjective, workers: int) -> Allowance:
@@ -298,8 +310,10 @@ def _guarantee(
     written: schema.GuaranteeObjective,
     candidates: tuple[Model, ...],
     baseline: Model,
-    artifact: Artifact,
+    artifact: Artifact | None,
 ) -> Guarantee:
+    if artifact is None:
+        raise ArtifactError("a guarantee needs a router, and `router` is null")
     strong = next((m for m in candidates if m.name == (written.strong or baseline.name)), baseline)
     return guarantee(candidates, strong, written.keep, written.delta, artifact)
 

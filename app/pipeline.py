@@ -93,7 +93,7 @@ class Pipeline:
         record.decide_seconds = perf_counter() - record.received
         self.metrics.decided(record, decision.novelty)
         if decision.pace is not None:
-            decision.pace.book(decision.expected_cost, decision.cost_spread)
+            record.booked = decision.pace.book(decision.expected_cost, decision.cost_spread)
         return decision
 
     async def _choose(self, route: Route, facts: Facts) -> Decision:
@@ -200,7 +200,7 @@ class Pipeline:
             if decision.baseline is not None:
                 record.baseline_cost = cost(decision.baseline.prices, record.usage)
         if decision is not None and decision.pace is not None:
-            _correct(decision.pace, decision.expected_cost or 0, record)
+            _correct(decision.pace, record)
         self.metrics.settle(record)
 
 
@@ -209,12 +209,12 @@ def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) 
     return decide(route, facts, estimate, speed)
 
 
-def _correct(pace: Pace, booked: int, record: Record) -> None:
+def _correct(pace: Pace, record: Record) -> None:
     """From the expected cost to the true one; what was served at a cost unknown stays as booked."""
     if record.cost is not None:
-        pace.correct(record.cost - booked)
+        pace.correct(record.cost, record.booked)
     elif record.model is None:
-        pace.correct(-booked)
+        pace.correct(0, record.booked)
 
 
 def _headers(record: Record, decision: Decision | None, *, debug: bool) -> Headers:

@@ -25,7 +25,8 @@ class Attempt:
 
 @dataclass(slots=True)
 class Record:
-    """One request, from its first byte to its last. Money in nano-dollars, None if unknown.
+    """One request, from its first byte to its last. Money in nano-dollars, None if unknown;
+    `booked` is what was set down against its route's budget before its cost was known.
 
     `started` is when the request arrived and `received` when its body was whole. Durations in
     seconds: `duration` from the first, `decide` (encoding included), `first_token` (to the first
@@ -47,6 +48,7 @@ class Record:
     usage: Usage | None = None
     cost: int | None = None
     baseline_cost: int | None = None
+    booked: float = 0.0
     duration_seconds: float = 0.0
     overhead_seconds: float | None = None
     decide_seconds: float = 0.0

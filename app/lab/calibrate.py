@@ -26,6 +26,7 @@ from app.lab.guarantee import (
     Simulated,
     Terms,
     calibrate,
+    least_rows,
     rows_needed,
     simulate,
 )
@@ -34,6 +35,9 @@ from app.routing.artifact import MANIFEST_FILE, Artifact
 from app.routing.estimators.base import Array, Candidate, Query
 from app.routing.model_names import ModelNames
 from app.routing.promise import PROMISES_FILE, DataFile, Promise, Simulation, read_promises
+
+FEWEST_TO_JUDGE = 100
+"""With fewer rows, that no threshold holds among them says little about more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,13 @@ def _refusal(rows: Calibration, terms: Terms) -> str:
         f"{len(rows)} calibration prompts buy no promise to keep {terms.keep:g} with delta "
         f"{terms.delta:g} by the {terms.bound} bound"
     )
+    least = least_rows(terms)
+    if least is None or len(rows) < least:
+        told = f"{least or MOST_NEEDED:,}"
+        start += f"; fewer than {told} can't, even where the cheaper models lose nothing"
     needed = rows_needed(rows, terms)
+    if needed is None and len(rows) < FEWEST_TO_JUDGE:
+        return f"{start}, and these are too few to tell how many more it takes"
     if needed is None:
         return (
             f"{start}, nor would {MOST_NEEDED:,} like these: cheaper models lose too much even "

@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from app.lab.fingerprints import QUESTIONS_FILE, question_fingerprints, read_fingerprints
 from app.lab.outcomes import SPLIT_SALT, OutcomeTable, split_position
 from app.routing.artifact import IDS_FILE, Artifact
 
 
 def not_trained_on(artifact: Artifact, table: OutcomeTable) -> NDArray[np.intp]:
-    """Rows of the table in the sealed share of questions, whatever their file, and rows of sources
-    that the router has never seen.
+    """Rows whose question the router was not trained on.
 
-    A row of a source that it has seen is taken to be trained on unless sealed: its id may be
-    missing only because it was merged with another.
+    A router without fingerprints says less: of it count rows in the sealed share of questions, and
+    rows of sources it has never seen. A row of a source that it has seen may lack its id only
+    because it was merged with another.
     """
+    known = read_fingerprints(artifact.directory / QUESTIONS_FILE)
+    if known is not None:
+        return np.flatnonzero(~np.isin(question_fingerprints(table.prompts), known))
     ids = set((artifact.directory / IDS_FILE).read_text(encoding="utf-8").splitlines())
     trained = set(artifact.manifest.get("rows_by_source", ()))
     split = artifact.manifest.get("split", {})

@@ -194,6 +194,20 @@ def rows_needed(rows: Calibration, terms: Terms, seed: int = 0) -> tuple[int, fl
     return None
 
 
+def least_rows(terms: Terms) -> int | None:
+    """How many rows it takes where cheaper models lose nothing at all: with fewer there is no
+    promise on any data.
+    """
+    size = 8
+    while size <= MOST_NEEDED:
+        ones = np.ones(size)
+        rows = Calibration(ones, ones[:, None], np.zeros((size, 1)), np.zeros(size))
+        if find_gate(rows, terms) is not None:
+            return size
+        size = size * 9 // 8
+    return None
+
+
 def _possible(rows: Calibration, terms: Terms) -> bool:
     """Whether any threshold keeps enough on average and is of use: more rows can't help if none."""
     limit = float(np.quantile(rows.novelty, NOVELTY_QUANTILE))

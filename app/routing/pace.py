@@ -26,8 +26,12 @@ DEAREST = 4.0
 """Ceiling of the price. Beyond, only requests with tiny costs would change sides, and a budget that
 can't be met would run the price up to where it takes hours to come down.
 """
-_SPREAD_MEMORY = 0.02
-"""Weight of the newest request in the mean spread: about the last fifty count."""
+SAVINGS = 0.1
+"""How far the price is remembered below 0, where it counts as 0: what was not spent is carried
+over, up to twenty spreads. With none, every lull in dear requests would be lost to the budget.
+"""
+_NEWEST = 0.02
+"""Weight of the newest request in a mean."""
 
 
 class Allowance(Protocol):
@@ -103,37 +107,60 @@ class Pace:
     before the first of its answers has ended, and by the difference once its true cost is known.
     Where that never becomes known the expected cost stands; unknown is not free.
 
-    The price is kept per spread, the mean difference in expected cost between the dearest and the
-    cheapest candidate, so that a step is as large for cheap models as for dear ones.
+    The price is kept per spread, the mean difference in cost between the dearest and the cheapest
+    candidate, so that a step is as large for cheap models as for dear ones. Expected lengths may be
+    off by a factor common to all candidates, which is learned from true costs.
     """
 
     def __init__(self, allowance: Allowance) -> None:
         self.allowance = allowance
         self._price = 0.0
-        self._spread = 0.0
+        self._spread = _Mean()
+        self._expected = _Mean()
+        self._true = _Mean()
 
     @property
     def quality_per_nano(self) -> float:
-        """The price: 0 where there is money enough for the best."""
-        return self._price / self._spread if self._spread else 0.0
+        """The price, in expected costs: 0 where there is money enough for the best."""
+        return max(self._price, 0.0) / self._spread.value if self._spread.value else 0.0
 
-    def book(self, expected: float | None, spread: float) -> None:
+    def book(self, expected: float | None, spread: float) -> float:
         """A decided request: what it is expected to cost, None if that is unknown, and by how much
-        the candidates' expected costs differ.
+        the candidates' expected costs differ. Gives the amount booked, for `correct`.
         """
         if spread > 0:
-            weight = _SPREAD_MEMORY if self._spread else 1.0
-            self._spread += weight * (spread - self._spread)
-        due = self.allowance.accrue()
-        if expected is not None:
-            self._move(expected, due)
+            self._spread.add(spread)
+        booked = (expected or 0.0) * self._factor
+        self._move(booked, self.allowance.accrue() if expected is not None else 0.0)
+        return booked
 
-    def correct(self, difference: float) -> None:
-        """True cost less the expected cost that was booked."""
-        self._move(difference, 0.0)
+    def correct(self, true: float, booked: float) -> None:
+        """A settled request: its true cost instead of what was booked for it."""
+        if true and booked:
+            self._expected.add(booked / self._factor)
+            self._true.add(true)
+        self._move(true - booked, 0.0)
+
+    @property
+    def _factor(self) -> float:
+        """True costs over expected ones."""
+        if not self._expected.value:
+            return 1.0
+        return min(max(self._true.value / self._expected.value, 0.01), 100.0)
 
     def _move(self, spent: float, due: float) -> None:
         self.allowance.spend(spent)
-        if self._spread:
-            step = STEP * (spent - due) / self._spread
-            self._price = min(max(self._price + step, 0.0), DEAREST)
+        spread = self._spread.value * self._factor
+        if spread:
+            step = STEP * (spent - due) / spread
+            self._price = min(max(self._price + step, -SAVINGS), DEAREST)
+
+
+class _Mean:
+    """Of the latest requests, about fifty."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def add(self, amount: float) -> None:
+        self.value += (_NEWEST if self.value else 1.0) * (amount - self.value)
