@@ -200,7 +200,7 @@ class Pipeline:
             if decision.baseline is not None:
                 record.baseline_cost = cost(decision.baseline.prices, record.usage)
         if decision is not None and decision.pace is not None:
-            _correct(decision.pace, record)
+            _correct(decision.pace, decision, record)
         self.metrics.settle(record)
 
 
@@ -209,10 +209,11 @@ def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) 
     return decide(route, facts, estimate, speed)
 
 
-def _correct(pace: Pace, record: Record) -> None:
+def _correct(pace: Pace, decision: Decision, record: Record) -> None:
     """From the expected cost to the true one; what was served at a cost unknown stays as booked."""
     if record.cost is not None:
-        pace.correct(record.cost, record.booked)
+        as_decided = record.model == decision.chosen.name
+        pace.correct(record.cost, record.booked, decision.expected_cost if as_decided else None)
     elif record.model is None:
         pace.correct(0, record.booked)
 

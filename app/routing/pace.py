@@ -17,21 +17,21 @@ from typing import Protocol
 from app.exchange.money import NANO_PER_DOLLAR
 
 DAY_SECONDS = 86_400
-STEP = 0.005
-"""How far a request that costs one spread more than allowed moves the price, in quality: after
-twenty such, a candidate that is a tenth better is given up. A larger step follows sooner, and
-overshoots more where many requests are under way at once.
+STEP = 0.02
+"""How far a request that costs one spread more than allowed moves the price, in quality: after five
+such, a candidate that is a tenth better is given up. Simulated with drifting difficulty, smaller
+steps lag behind it, and larger ones gain little.
 """
 DEAREST = 4.0
 """Ceiling of the price. Beyond, only requests with tiny costs would change sides, and a budget that
 can't be met would run the price up to where it takes hours to come down.
 """
-SAVINGS = 0.1
+SAVINGS = 0.2
 """How far the price is remembered below 0, where it counts as 0: what was not spent is carried
-over, up to twenty spreads. With none, every lull in dear requests would be lost to the budget.
+over, up to ten spreads. With none, every lull in dear requests would be lost to the budget.
 """
-_NEWEST = 0.02
-"""Weight of the newest request in a mean."""
+_NEWEST = 0.005
+"""Least weight of the newest request in a mean: the last few hundred count."""
 
 
 class Allowance(Protocol):
@@ -107,14 +107,15 @@ class Pace:
     before the first of its answers has ended, and by the difference once its true cost is known.
     Where that never becomes known the expected cost stands; unknown is not free.
 
-    The price is kept per spread, the mean difference in cost between the dearest and the cheapest
-    candidate, so that a step is as large for cheap models as for dear ones. Expected lengths may be
+    What is kept is the debt, in money, so that it adds up exactly; the price is the debt in
+    spreads. A spread is the mean difference in cost between the dearest and the cheapest candidate,
+    so a budget is followed as quickly with cheap models as with dear ones. Expected lengths may be
     off by a factor common to all candidates, which is learned from true costs.
     """
 
     def __init__(self, allowance: Allowance) -> None:
         self.allowance = allowance
-        self._price = 0.0
+        self._debt = 0.0
         self._spread = _Mean()
         self._expected = _Mean()
         self._true = _Mean()
@@ -122,7 +123,10 @@ class Pace:
     @property
     def quality_per_nano(self) -> float:
         """The price, in expected costs: 0 where there is money enough for the best."""
-        return max(self._price, 0.0) / self._spread.value if self._spread.value else 0.0
+        spread = self._spread.value
+        if not spread or self._debt <= 0:
+            return 0.0
+        return min(STEP * self._debt / self._true_spread, DEAREST) / spread
 
     def book(self, expected: float | None, spread: float) -> float:
         """A decided request: what it is expected to cost, None if that is unknown, and by how much
@@ -130,16 +134,21 @@ class Pace:
         """
         if spread > 0:
             self._spread.add(spread)
-        booked = (expected or 0.0) * self._factor
-        self._move(booked, self.allowance.accrue() if expected is not None else 0.0)
+        due = self.allowance.accrue()
+        if expected is None:
+            return 0.0
+        booked = expected * self._factor
+        self._owe(booked, due)
         return booked
 
-    def correct(self, true: float, booked: float) -> None:
-        """A settled request: its true cost instead of what was booked for it."""
-        if true and booked:
-            self._expected.add(booked / self._factor)
+    def correct(self, true: float, booked: float, expected: float | None = None) -> None:
+        """A settled request: its true cost instead of what was booked for it. With `expected`, the
+        cost that was expected of the very model that served, lengths are learned from it.
+        """
+        self._owe(true - booked, 0.0)
+        if expected and true:
+            self._expected.add(expected)
             self._true.add(true)
-        self._move(true - booked, 0.0)
 
     @property
     def _factor(self) -> float:
@@ -148,19 +157,23 @@ class Pace:
             return 1.0
         return min(max(self._true.value / self._expected.value, 0.01), 100.0)
 
-    def _move(self, spent: float, due: float) -> None:
+    @property
+    def _true_spread(self) -> float:
+        return self._spread.value * self._factor
+
+    def _owe(self, spent: float, due: float) -> None:
         self.allowance.spend(spent)
-        spread = self._spread.value * self._factor
-        if spread:
-            step = STEP * (spent - due) / spread
-            self._price = min(max(self._price + step, -SAVINGS), DEAREST)
+        unit = self._true_spread / STEP
+        self._debt = min(max(self._debt + spent - due, -SAVINGS * unit), DEAREST * unit)
 
 
 class _Mean:
-    """Of the latest requests, about fifty."""
+    """Of the latest requests; of all, while they are few."""
 
     def __init__(self) -> None:
         self.value = 0.0
+        self._count = 0
 
     def add(self, amount: float) -> None:
-        self.value += (_NEWEST if self.value else 1.0) * (amount - self.value)
+        self._count += 1
+        self.value += max(1 / self._count, _NEWEST) * (amount - self.value)
