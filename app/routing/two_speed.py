@@ -31,7 +31,7 @@ def clear(decision: Decision) -> bool:
         return True
     if decision.novelty is None or decision.novelty > FAMILIAR:
         return False
-    choose, novelty = route.objective.choose, decision.novelty or 0.0
+    choose, novelty = route.objective.choose, decision.novelty
     return all(
         choose(moved, novelty).order[0].model is decision.chosen
         for moved in _moved(able, decision, route.encode_margin)
