@@ -4,11 +4,14 @@ seen, put into its directory.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
+
+from app.cli import lab
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,24 +19,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from app.lab.guarantee import Terms
+    from app.routing.artifact import Artifact
+    from app.routing.encoder.base import Encoder
     from app.routing.promise import Promise
-
-PROJECT = Path(__file__).resolve().parents[2]
-ROUTER_MODELS = PROJECT / "router_models"
-DEFAULT_ENCODER = ROUTER_MODELS / "encoder-minilm"
 
 
 @click.command()
 @click.option("--router", required=True, help="A router: a directory, or a name in router_models/.")
-@click.option(
-    "--data",
-    "first",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Outcome files; several may follow one --data. Rows trained on do not count.",
-)
-@click.argument("more", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@lab.outcome_files
 @click.option("--strong", required=True, help="The model whose mean quality is to be kept.")
 @click.option("--weak", required=True, help="Cheaper models, cheapest first, by commas.")
 @click.option(
@@ -66,14 +59,7 @@ DEFAULT_ENCODER = ROUTER_MODELS / "encoder-minilm"
     help="Calibrations to simulate on fresh draws, to see how often the promise breaks.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the simulation only.")
-@click.option(
-    "--encoder",
-    "encoder_directory",
-    default=DEFAULT_ENCODER,
-    show_default="the shipped one",
-    type=click.Path(path_type=Path),
-)
-@click.option("--cache", type=click.Path(path_type=Path), help="Where vectors are remembered.")
+@lab.encoding
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     router: str,
@@ -97,18 +83,17 @@ def command(
     from app.lab.calibrate import write_promise
     from app.lab.guarantee import Terms
 
-    directory = Path(router) if Path(router).is_dir() else ROUTER_MODELS / router
-    cheaper = [name.strip() for name in weak.split(",") if name.strip()]
+    artifact, encoder = lab.open_router(router, encoder_directory)
     made = _promise(
         Console(stderr=True),
-        directory,
+        (artifact, encoder),
         (*first, *more),
-        (strong, cheaper),
+        (strong, lab.names(weak) or []),
         Terms(keep, delta, bound),
         (splits, seed),
-        (encoder_directory, cache),
+        cache,
     )
-    file = write_promise(directory, made, out)
+    file = write_promise(artifact.directory, made, out)
     if as_json:
         report = {"file": str(file), "guarantee": made.model_dump()}
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
@@ -118,38 +103,36 @@ def command(
 
 def _promise(
     console: Console,
-    directory: Path,
+    router: tuple[Artifact, Encoder],
     files: Sequence[Path],
     models: tuple[str, Sequence[str]],
     terms: Terms,
     simulation: tuple[int, int],
-    encoding: tuple[Path, Path | None],
+    cache: Path | None,
 ) -> Promise:
-    from app.errors import ArtifactError
-    from app.lab import calibrate as lab
+    from app.lab import calibrate
     from app.lab.embedding import EmbeddingCache, default_cache, embed_all
     from app.lab.outcomes import build_table, read_outcomes
-    from app.routing.artifact import load_artifact
-    from app.routing.encoder.onnx import OnnxEncoder
+    from app.lab.sources import refuse_evaluation_only
 
-    artifact = load_artifact(directory)
-    pool = lab.pool(artifact, *models)
-    table = lab.usable_rows(artifact, build_table(read_outcomes(files)), pool)
-    encoder = OnnxEncoder(encoding[0])
-    if encoder.fingerprint != artifact.encoder_fingerprint:
-        raise ArtifactError(
-            f"router {directory} was built with another encoder than {encoding[0]}; name its own "
-            "with --encoder"
-        )
-    cache = EmbeddingCache(encoding[1] or default_cache(), encoder.fingerprint)
+    artifact, encoder = router
+    pool = calibrate.pool(artifact, *models)
+    outcomes = read_outcomes(files)
+    refuse_evaluation_only(outcomes)
+    table = calibrate.usable_rows(artifact, build_table(outcomes), pool)
+    vectors_kept = EmbeddingCache(cache or default_cache(), encoder.fingerprint)
     splits, seed = simulation
-    with _progress(console) as progress:
+    with lab.bars(console) as progress:
         task = progress.add_task("Encoding prompts", total=len(table))
-        vectors = embed_all(encoder, table.prompts, cache, lambda n: progress.advance(task, n))
+        vectors = embed_all(
+            encoder, table.prompts, vectors_kept, lambda n: progress.advance(task, n)
+        )
         task = progress.add_task("Predicting", total=len(table))
-        rows = lab.predictions(artifact, table, vectors, pool, lambda n: progress.advance(task, n))
+        rows = calibrate.predictions(
+            artifact, table, vectors, pool, lambda n: progress.advance(task, n)
+        )
         task = progress.add_task("Simulating", total=splits)
-        return lab.promise(
+        return calibrate.promise(
             rows,
             pool,
             terms,
@@ -157,20 +140,8 @@ def _promise(
             files=files,
             splits=splits,
             seed=seed,
-            advance=lambda n: progress.advance(task, n),
+            advance=partial(progress.advance, task),
         )
-
-
-def _progress(console: Console) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
 
 
 def _print(console: Console, file: Path, made: Promise) -> None:

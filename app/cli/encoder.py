@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from app.cli import lab
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -122,19 +124,8 @@ def check(
     )
 
 
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-
 @command.command("tune")
-@click.option(
-    "--data",
-    "first",
-    multiple=True,
-    required=True,
-    type=_FILE,
-    help="Outcome files; several may follow one --data.",
-)
-@click.argument("more", nargs=-1, type=_FILE)
+@lab.outcome_files
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 @click.option(
     "--objective",
@@ -196,7 +187,7 @@ def tune_command(
     if options["steps"] is not None and options["epochs"] is not None:
         raise click.UsageError("give --steps or --epochs, not both")
     settings = TuneSettings(learning_rate=lr, **options)
-    wanted = [name.strip() for name in models.split(",") if name.strip()] if models else None
+    wanted = lab.names(models)
     try:
         report = _tune((*first, *more), out, wanted, settings, test_share, licence)
     except PointsmanError as error:
@@ -229,12 +220,15 @@ def _tune(
 
     from app.lab.encoder_export import ExportSettings
     from app.lab.outcomes import build_table, read_outcomes, split
+    from app.lab.sources import refuse_evaluation_only
     from app.lab.tuning import export as export_tuned
     from app.lab.tuning import tune
     from app.lab.tuning.held_out import held_out
     from app.lab.tuning.run import provenance, steps_of
 
-    train, test = split(build_table(read_outcomes(files), models=models), test_share)
+    rows = read_outcomes(files)
+    refuse_evaluation_only(rows)
+    train, test = split(build_table(rows, models=models), test_share)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("Tuning", total=steps_of(train, settings))
         tuned = tune(train, settings, lambda n: progress.advance(task, n))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from app.cli import lab
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -20,21 +22,10 @@ if TYPE_CHECKING:
     from app.routing.artifact import Artifact
     from app.routing.encoder.base import Encoder
 
-PROJECT = Path(__file__).resolve().parents[2]
-DEFAULT_ENCODER = PROJECT / "router_models" / "encoder-minilm"
-
 
 @click.command(name="eval")
 @click.option("--router", required=True, help="A router's directory, or a name in router_models.")
-@click.option(
-    "--data",
-    "first",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Outcome files (.jsonl, .jsonl.gz); several may follow one --data.",
-)
-@click.argument("more", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@lab.outcome_files
 @click.option("--strong", help="The stronger model of the pair; --weak belongs to it.")
 @click.option("--weak", help="The cheaper model of the pair.")
 @click.option("--models", help="Only these models, separated by commas.")
@@ -60,16 +51,9 @@ DEFAULT_ENCODER = PROJECT / "router_models" / "encoder-minilm"
     help="Prompts of each source that are reworded in five ways; 0 for none.",
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--cache", type=click.Path(path_type=Path), help="Where vectors are remembered.")
+@lab.encoding
 @click.option(
     "--limit", type=click.IntRange(min=30), help="Score at most this many prompts of each source."
-)
-@click.option(
-    "--encoder",
-    "encoder_directory",
-    default=DEFAULT_ENCODER,
-    show_default="the shipped one",
-    type=click.Path(path_type=Path),
 )
 def command(
     router: str,
@@ -96,7 +80,7 @@ def command(
     settings = MeasureSettings(
         strong=strong,
         weak=weak,
-        models=[name.strip() for name in models.split(",") if name.strip()] if models else None,
+        models=lab.names(models),
         leave_out=leave_out,
         robustness=robustness,
         limit=limit,
@@ -108,7 +92,7 @@ def command(
             from app.lab.plots import require_matplotlib
 
             require_matplotlib()
-        artifact, encoder = open_router(router, encoder_directory)
+        artifact, encoder = lab.open_router(router, encoder_directory)
         found = _run(console, artifact, encoder, (*first, *more), settings, cache)
         written = _report(report, artifact, found) if report is not None else []
     except PointsmanError as error:
@@ -126,25 +110,6 @@ class _Refused(click.ClickException):
     """It could not be done."""
 
     exit_code = 2
-
-
-def open_router(name: str, encoder_directory: Path) -> tuple[Artifact, Encoder]:
-    """A router and its encoder. Raises ArtifactError where they do not belong together."""
-    from app.assembly import router_directory
-    from app.errors import ArtifactError
-    from app.routing.artifact import load_artifact
-    from app.routing.encoder.onnx import OnnxEncoder
-
-    artifact = load_artifact(router_directory(name, Path()))
-    encoder = OnnxEncoder(encoder_directory)
-    if artifact.encoder_fingerprint != encoder.fingerprint:
-        trained = artifact.manifest["encoder"]
-        raise ArtifactError(
-            f"router {artifact.directory} was trained with the encoder {trained.get('name')} "
-            f"({artifact.encoder_fingerprint}), not with {encoder_directory} "
-            f"({encoder.fingerprint}); name its encoder with --encoder"
-        )
-    return artifact, encoder
 
 
 def _run(
@@ -169,16 +134,7 @@ def _run(
 @contextmanager
 def _stages(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     """Bars on the console: begins one with a name and a total, returns what moves it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        TextColumn("{task.description:<32}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
+    with lab.bars(console, transient=True) as progress:
 
         def stage(name: str, total: int) -> Callable[[int], None]:
             task = progress.add_task(name, total=total)

@@ -4,11 +4,14 @@ not trained on.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
+
+from app.cli import lab
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,20 +20,9 @@ if TYPE_CHECKING:
 
     from app.lab.evaluation import PairResult
 
-PROJECT = Path(__file__).resolve().parents[2]
-DEFAULT_ENCODER = PROJECT / "router_models" / "encoder-minilm"
-
 
 @click.command()
-@click.option(
-    "--data",
-    "first",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Outcome files (.jsonl, .csv, both also .gz, .parquet); several may follow one --data.",
-)
-@click.argument("more", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@lab.outcome_files
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 @click.option("--models", help="Only these models, separated by commas.")
 @click.option("--seed", default=0, show_default=True)
@@ -41,14 +33,7 @@ DEFAULT_ENCODER = PROJECT / "router_models" / "encoder-minilm"
     type=click.FloatRange(0.0, 0.5),
     help="Share of questions kept out of training and scored.",
 )
-@click.option(
-    "--encoder",
-    "encoder_directory",
-    default=DEFAULT_ENCODER,
-    show_default="the shipped one",
-    type=click.Path(path_type=Path),
-)
-@click.option("--cache", type=click.Path(path_type=Path), help="Where vectors are remembered.")
+@lab.encoding
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     first: tuple[Path, ...],
@@ -69,7 +54,7 @@ def command(
 
     console = Console(stderr=True)
     settings = TrainSettings(seed=seed, test_share=test_share)
-    wanted = [name.strip() for name in models.split(",") if name.strip()] if models else None
+    wanted = lab.names(models)
     try:
         manifest, results = _run(
             console, (*first, *more), out, wanted, settings, encoder_directory, cache
@@ -109,7 +94,7 @@ def _run(
         build_table(rows, models=models, merge=False), settings.test_share
     )
     cache = EmbeddingCache(cache_directory or default_cache(), encoder.fingerprint)
-    with _progress(console) as progress:
+    with lab.bars(console) as progress:
         task = progress.add_task("Encoding prompts", total=len(train_rows) + len(apart_test))
         vectors = embed_all(encoder, train_rows.prompts, cache, lambda n: progress.advance(task, n))
         test_vectors = embed_all(
@@ -131,18 +116,6 @@ def _run(
             )
         progress.advance(task)
     return manifest, results
-
-
-def _progress(console: Console) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
 
 
 def _print(
@@ -172,9 +145,16 @@ def _print(
             f"{result.weak_quality:.3f}",
             f"{result.strong_quality:.3f}",
             f"{result.apgr:.3f}",
-            f"{result.apgr_low:.3f}-{result.apgr_high:.3f}",
+            _interval(result),
             f"{result.apgr_task_mean:.3f}",
             f"{result.cpt50:.1%}",
             f"{result.cpt80:.1%}",
         )
     console.print(table)
+
+
+def _interval(result: PairResult) -> str:
+    """Empty where some resample has no advantage to keep: the strong model is not better in it."""
+    if math.isnan(result.apgr_low):
+        return "-"
+    return f"{result.apgr_low:.3f}-{result.apgr_high:.3f}"

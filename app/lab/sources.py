@@ -55,5 +55,5 @@ def refuse_evaluation_only(rows: Iterable[OutcomeRow]) -> None:
         if row.source.casefold() in EVALUATION_ONLY:
             raise DataError(
                 f"row {row.id}: field source: {row.source} is published for evaluation only, by "
-                "its authors' rule; train without its file, and score the router on it instead"
+                "its authors' rule; leave its file out here, and score the router on it instead"
             )
