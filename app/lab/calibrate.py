@@ -18,7 +18,6 @@ import numpy as np
 
 from app.config.names import nearest
 from app.errors import DataError
-from app.lab.calibration_rows import not_trained_on
 from app.lab.fit import Vectors
 from app.lab.guarantee import (
     MOST_NEEDED,
@@ -30,6 +29,7 @@ from app.lab.guarantee import (
     rows_needed,
     simulate,
 )
+from app.lab.held_out import held_out
 from app.lab.outcomes import OutcomeTable
 from app.routing.artifact import MANIFEST_FILE, Artifact
 from app.routing.estimators.base import Array, Candidate, Query
@@ -74,7 +74,7 @@ def usable_rows(artifact: Artifact, table: OutcomeTable, models: Pool) -> Outcom
     Raises DataError, with what is missing, where there are none.
     """
     columns = _columns(table, models)
-    fresh = not_trained_on(artifact, table)
+    fresh = held_out(artifact, table).fresh
     whole = fresh[~np.isnan(table.scores[fresh][:, columns]).any(axis=1)]
     if not len(whole):
         raise DataError(

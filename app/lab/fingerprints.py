@@ -16,9 +16,6 @@ from app.lab.outcomes import normalise, question
 
 Fingerprints = NDArray[np.uint64]
 
-PROMPTS_FILE = "prompts.npy"
-QUESTIONS_FILE = "questions.npy"
-
 
 def fingerprint_of(text: str) -> int:
     """64 bits of a text; two of a million texts share theirs with a chance of 3 in 100 million."""
@@ -36,10 +33,8 @@ def question_fingerprints(prompts: Sequence[str]) -> Fingerprints:
     return _all(question(prompt) for prompt in prompts)
 
 
-def read_fingerprints(path: Path) -> Fingerprints | None:
-    """Sorted fingerprints as a router's directory holds them; None where it has no such file."""
-    if not path.is_file():
-        return None
+def read_fingerprints(path: Path) -> Fingerprints:
+    """Sorted fingerprints as a router's directory holds them. Raises ArtifactError if damaged."""
     try:
         found = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -87,7 +87,7 @@ def measure(
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         return embed_all(encoder, texts, cache, stage("Encoding prompts", len(texts)))
 
-    held = held_out(artifact, table, encode, settings.leave_out)
+    held = held_out(artifact, table, settings.leave_out)
     sources, skipped = [], {}
     for source in dict.fromkeys(sorted(table.sources)):
         rows = np.flatnonzero([name == source for name in table.sources])

@@ -23,12 +23,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from app.errors import DataError
-from app.lab.fingerprints import (
-    PROMPTS_FILE,
-    QUESTIONS_FILE,
-    prompt_fingerprints,
-    question_fingerprints,
-)
+from app.lab.fingerprints import prompt_fingerprints, question_fingerprints
 from app.lab.fit import (
     FitSettings,
     FittedLengths,
@@ -41,7 +36,15 @@ from app.lab.fit import (
 )
 from app.lab.outcomes import SPLIT_SALT, OutcomeTable
 from app.lab.stacking import fit_weights, fold_of, novelty_scale, out_of_fold
-from app.routing.artifact import FORMAT, IDS_FILE, INDEX_FILE, MANIFEST_FILE, VERSION
+from app.routing.artifact import (
+    FORMAT,
+    IDS_FILE,
+    INDEX_FILE,
+    MANIFEST_FILE,
+    PROMPTS_FILE,
+    QUESTIONS_FILE,
+    VERSION,
+)
 from app.routing.estimators.blend import BlendWeights
 from app.routing.estimators.knn import KnnSettings
 from app.routing.estimators.lengths import encode_tokens

@@ -31,10 +31,13 @@ from app.routing.model_names import ModelNames
 from app.routing.promise import Promise, read_promises
 
 FORMAT = "pointsman-router"
-VERSION = 1
+VERSION = 2
 MANIFEST_FILE = "manifest.json"
 INDEX_FILE = "vectors.faiss"
 IDS_FILE = "ids.txt"
+PROMPTS_FILE = "prompts.npy"
+QUESTIONS_FILE = "questions.npy"
+"""Fingerprints of what it was trained on, for the lab; serving does not read them."""
 ARRAYS = (
     "scores",
     "tokens",
@@ -51,7 +54,7 @@ ARRAYS = (
     "wordiness",
     "cluster_length",
 )
-FILES = (INDEX_FILE, IDS_FILE, *(f"{name}.npy" for name in ARRAYS))
+FILES = (INDEX_FILE, IDS_FILE, PROMPTS_FILE, QUESTIONS_FILE, *(f"{name}.npy" for name in ARRAYS))
 
 OWN_SUPPORT = 8.0
 LIKE_SUPPORT = 5.0

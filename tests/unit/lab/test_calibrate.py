@@ -11,9 +11,7 @@ from app import assembly
 from app.cli import calibrate as cli
 from app.config.load import loads
 from app.errors import ConfigError, DataError
-from app.lab.calibration_rows import not_trained_on
-from app.lab.fingerprints import QUESTIONS_FILE
-from app.lab.outcomes import OutcomeTable, build_table, split
+from app.lab.outcomes import OutcomeTable
 from app.lab.synthetic import WordEncoder, synthetic_rows, train_synthetic
 from app.routing.artifact import load_artifact
 from app.routing.estimators.base import Candidate, Query
@@ -49,17 +47,6 @@ def run(router: Path, data: Path, *more: str) -> Result:
     arguments = ["--router", str(router), "--data", str(data), "--cache", str(data.parent)]
     models = ["--strong", "large", "--weak", "small,medium"]
     return CliRunner().invoke(cli.command, [*arguments, *models, "--keep", "0.9", *more])
-
-
-def test_rows_trained_on_do_not_count(router: Path, table: OutcomeTable) -> None:
-    """By fingerprints, and by the sealed share and the source where a router has none."""
-    artifact = load_artifact(router)
-    _, sealed = split(table, 0.15)
-    fresh = build_table(synthetic_rows(40, seed=5, source="fresh"))
-    for _ in range(2):
-        assert [table.ids[row] for row in not_trained_on(artifact, table)] == list(sealed.ids)
-        assert len(not_trained_on(artifact, fresh)) == 40
-        (router / QUESTIONS_FILE).unlink(missing_ok=True)
 
 
 @pytest.mark.usefixtures("words")

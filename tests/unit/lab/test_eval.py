@@ -233,7 +233,7 @@ def write_outcomes(path: Path, count: int, source: str) -> Path:
 def arguments(
     router_directory: Path, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
-    monkeypatch.setattr(cli, "open_router", lambda name, encoder: (artifact, WordEncoder()))
+    monkeypatch.setattr("app.cli.lab.open_router", lambda name, encoder: (artifact, WordEncoder()))
     data = write_outcomes(tmp_path / "data.jsonl", 80, "new")
     return ["--router", str(router_directory), "--data", str(data), "--cache", str(tmp_path)]
 

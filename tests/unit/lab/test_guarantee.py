@@ -122,7 +122,7 @@ def test_rows_trained_on_do_not_count(router_directory: Path) -> None:
     artifact = load_artifact(router_directory)
     known, sealed = split(build_table(synthetic_rows(900, seed=1)), 0.15)
     pool = lab.pool(artifact, "large", ["small"])
-    with pytest.raises(DataError, match="none of"):
+    with pytest.raises(DataError, match="no row is new to this router"):
         lab.usable_rows(artifact, known, pool)
     assert len(lab.usable_rows(artifact, sealed, pool)) == len(sealed)
     with pytest.raises(DataError, match="no outcomes of `larg`"):

@@ -1,4 +1,4 @@
-"""What a router was trained on is left out: by fingerprint, and without these by id and vector."""
+"""What a router was trained on is left out, by fingerprint."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,35 +16,18 @@ from app.lab.fingerprints import (
 )
 from app.lab.held_out import held_out
 from app.lab.outcomes import Outcome, OutcomeRow, OutcomeTable, build_table, split
-from app.lab.synthetic import WordEncoder, synthetic_rows
+from app.lab.synthetic import synthetic_rows
 from app.routing.artifact import Artifact, load_artifact
 
 ASKED = "Which of these is prime?\nA) 4\nB) 7\nAnswer:"
 OTHER_OPTIONS = "Which of these is prime?\nA) 9\nB) 11\nC) 21\nAnswer:"
 
 
-@pytest.fixture
-def artifact(router_directory: Path, tmp_path: Path) -> Artifact:
-    """As older releases wrote it: ids only."""
-    out = shutil.copytree(router_directory, tmp_path / "older")
-    for name in ("prompts.npy", "questions.npy"):
-        (out / name).unlink()
-    return load_artifact(out)
-
-
-def encode(texts: Sequence[str]) -> np.ndarray:
-    return WordEncoder().encode(texts)
-
-
-def no_encoder(texts: Sequence[str]) -> np.ndarray:
-    raise AssertionError("fingerprints settle it")
-
-
 def with_fingerprints(directory: Path, out: Path, prompts: Sequence[str]) -> Artifact:
-    shutil.copytree(directory, out)
+    artifact = load_artifact(shutil.copytree(directory, out))
     np.save(out / "prompts.npy", np.unique(prompt_fingerprints(prompts)))
     np.save(out / "questions.npy", np.unique(question_fingerprints(prompts)))
-    return load_artifact(out)
+    return artifact
 
 
 def rows_of(*prompts: str) -> OutcomeTable:
@@ -74,19 +57,12 @@ def test_the_same_question_with_other_options_is_left_out(
 ) -> None:
     artifact = with_fingerprints(router_directory, tmp_path / "router", [ASKED])
     table = rows_of(ASKED.upper(), OTHER_OPTIONS, "What is new?")
-    found = held_out(artifact, table, no_encoder)
+    found = held_out(artifact, table)
     assert [table.prompts[row] for row in found.fresh] == ["What is new?"]
-    assert found.left_out() == {"same_prompt": 1, "same_question": 1, "all_but_equal": 0}
-    by_prompt = held_out(artifact, table, no_encoder, "prompt")
+    assert found.left_out() == {"same_prompt": 1, "same_question": 1}
+    by_prompt = held_out(artifact, table, "prompt")
     assert len(by_prompt.fresh) == 2
-    assert by_prompt.left_out() == {"same_prompt": 1, "same_question": 0, "all_but_equal": 0}
-
-
-def test_by_id_where_there_are_no_fingerprints(artifact: Artifact, table: OutcomeTable) -> None:
-    found = held_out(artifact, table, encode)
-    _, sealed = split(table, 0.15)
-    assert {table.ids[row] for row in found.fresh} == set(sealed.ids)
-    assert found.left_out()["same_prompt"] == len(table) - len(sealed)
+    assert by_prompt.left_out() == {"same_prompt": 1, "same_question": 0}
 
 
 def test_training_leaves_the_fingerprints_of_what_it_saw(
@@ -94,30 +70,22 @@ def test_training_leaves_the_fingerprints_of_what_it_saw(
 ) -> None:
     known, sealed = split(table, 0.15)
     renamed = build_table(synthetic_rows(900, seed=1, source="copy"), merge=False)
-    found = held_out(load_artifact(router_directory), renamed, no_encoder)
+    found = held_out(load_artifact(router_directory), renamed)
     assert len(found.fresh) == len(sealed)
     assert found.left_out()["same_prompt"] == len(known)
 
 
-def test_equal_prompts_of_another_source_are_found_by_vector(
-    artifact: Artifact, table: OutcomeTable
-) -> None:
-    known, _ = split(table, 0.15)
-    renamed = build_table(synthetic_rows(900, seed=1, source="copy"), merge=False)
-    found = held_out(artifact, renamed, encode)
-    assert found.left_out()["all_but_equal"] == len(known)
-
-
-def test_nothing_new_is_refused(artifact: Artifact, table: OutcomeTable) -> None:
+def test_nothing_new_is_refused(router_directory: Path, table: OutcomeTable) -> None:
     known, _ = split(table, 0.15)
     with pytest.raises(DataError, match="no row is new to this router"):
-        held_out(artifact, known, encode)
+        held_out(load_artifact(router_directory), known)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY"])
 def test_fingerprints_cut_short_are_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "prompts.npy"
-    assert read_fingerprints(file) is None
+    with pytest.raises(ArtifactError, match=r"prompts\.npy cannot be read"):
+        read_fingerprints(file)
     file.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"prompts\.npy cannot be read"):
         read_fingerprints(file)

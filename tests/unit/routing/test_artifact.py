@@ -108,7 +108,7 @@ def test_a_flipped_byte_is_found_by_verify(broken: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 99}, "version 99 of the format, this release reads 1"),
+        ({"version": 99}, "version 99 of the format, this release reads 2"),
         ({"format": "else"}, "does not describe a router"),
         ({"rows": 7}, "parts do not belong together"),
         ({"files": {}}, r"does not list vectors\.faiss"),
