@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 @click.command()
 @lab.outcome_files
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
+@click.option(
+    "--estimator",
+    type=click.Choice(lab.ESTIMATORS),
+    default=lab.ESTIMATORS[0],
+    show_default=True,
+    help="The kind of estimator.",
+)
 @click.option("--models", help="Only these models, separated by commas.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
@@ -39,6 +46,7 @@ def command(
     first: tuple[Path, ...],
     more: tuple[Path, ...],
     out: Path,
+    estimator: str,
     models: str | None,
     seed: int,
     test_share: float,
@@ -53,7 +61,7 @@ def command(
     from app.lab.train import TrainSettings
 
     console = Console(stderr=True)
-    settings = TrainSettings(seed=seed, test_share=test_share)
+    settings = TrainSettings(seed=seed, test_share=test_share, estimator=estimator)
     wanted = lab.names(models)
     try:
         manifest, results = _run(
@@ -100,7 +108,7 @@ def _run(
         test_vectors = embed_all(
             encoder, apart_test.prompts, cache, lambda n: progress.advance(task, n)
         )
-        task = progress.add_task("Fitting", total=len(train_rows))
+        task = progress.add_task("Fitting", total=2 * len(train_rows))
         router = train(train_rows, vectors, settings, lambda n: progress.advance(task, n))
         task = progress.add_task("Writing and scoring", total=2)
         manifest = write_router(
