@@ -36,7 +36,6 @@ _TOKEN = re.compile(rf"[^\W\d_\u3040-\u30ff\u3400-\u9fff]{{1,{_LONGEST_WORD}}}|\
 _OPTION = re.compile(r"\n[ \t]*\(?[A-Ja-j][.)](?=\s)[^\n]*")
 _CODE_MARKS = ("```", "def ", ";\n", "{")
 _MATHS = b"+-*/=^<>\\${}_"
-
 # Odd 32-bit constants for multiplicative hashing, one a kind of feature. Changing one of them
 # silently invalidates every trained artefact.
 _WORD = np.uint32(0x9E3779B1)
@@ -151,7 +150,7 @@ def _of_options(
 ) -> tuple[float, float, float, float, bool]:
     """Mean, maximum and spread of the lengths, mean share of digits, and whether one says "above".
 
-    Spans count in "\n" + text: in `text` an option's line is from `start` to `end - 1`.
+    Spans count from the line break in front: an option is `text[start : end - 1]`.
     """
     if not options:
         return 0.0, 0.0, 0.0, 0.0, False
