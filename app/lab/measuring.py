@@ -80,7 +80,8 @@ def measure(
 ) -> Measurement:
     """Scores each source of a table whose rows were not merged.
 
-    Raises DataError where nothing is new, a model is unknown, or no source can be scored.
+    Raises DataError where a model is unknown, and of these Unscorable where nothing is new or no
+    source can be scored.
     """
     candidates, required = _chosen(artifact, table, settings)
 
@@ -99,7 +100,7 @@ def measure(
         sources.append(_score(artifact, encoder, trial, baselines, settings, encode, stage))
     if not sources:
         reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
-        raise DataError(f"no source can be scored: {reasons}")
+        raise Unscorable(f"no source can be scored: {reasons}")
     return Measurement(str(artifact.directory), settings, held.left_out(), tuple(sources), skipped)
 
 
