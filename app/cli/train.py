@@ -160,8 +160,8 @@ def _cells(source: Assessment) -> list[str]:
     from rich.markup import escape
 
     from app.cli.sheets import interval, percent, plain
+    from app.lab.baselines import TASK_MEAN
     from app.lab.figures import RANDOM, ROUTER
-    from app.lab.measuring import TASK_MEAN
 
     trial = source.trial
     strong, weak = source.singles[trial.strong], source.singles[trial.weak]
