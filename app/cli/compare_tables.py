@@ -12,10 +12,11 @@ from rich.markup import escape
 from app.cli.sheets import WIDTH, Sheet, ahead, interval, number, share, wide_console
 from app.lab.baselines import TASK_MEAN
 from app.lab.comparing import Comparison
-from app.lab.comparison import Averaged, Contender, SourceComparison
+from app.lab.comparison import WITHIN, Averaged, Contender, SourceComparison
 from app.lab.figures import Figure
 
 _NOTHING = Averaged(float("nan"))
+_APGR = ("apgr", WITHIN)
 
 
 def show(found: Comparison, left_out: Mapping[str, str], written: Sequence[Path]) -> None:
@@ -52,8 +53,8 @@ def _show_source(console: Console, source: SourceComparison, kinds: Sequence[str
         f"{source.fewest_labels} of its rows."
     )
     wide = console.width >= WIDTH
-    console.print(_ranking(source, kinds).render(wide=wide))
-    console.print(_quality(source, kinds).render(wide=wide))
+    for sheet in (_ranking, _differences, _quality):
+        console.print(sheet(source, kinds).render(wide=wide))
     for contender in source.contenders:
         _show_speeds(console, contender)
 
@@ -61,36 +62,47 @@ def _show_source(console: Console, source: SourceComparison, kinds: Sequence[str
 def _ranking(source: SourceComparison, kinds: Sequence[str]) -> Sheet:
     sheet = Sheet.of(
         "Strong or weak",
-        *("method", "APGR", "interval", "of folds", "seeds", "against task mean"),
-        *(f"against {kinds[0]}", "CPT50", "CPT80"),
+        *("method", "APGR", "interval", "over seeds", "within folds", "interval"),
+        *("CPT50", "CPT80"),
     )
-    for each in source.contenders:
-        figures = each.figures
-        if "apgr" not in figures:
-            continue
-        apgr = figures["apgr"]
+    for each in _ranked(source):
+        apgr, within = each.figures["apgr"], each.figures.get(WITHIN, _NOTHING)
         sheet.add_row(
             _name(each.name, kinds),
             number(apgr.value),
             interval(_figure(apgr)),
-            number((each.fold_apgr or _NOTHING).value),
-            number(apgr.spread),
-            *(_against(each, other) for other in (TASK_MEAN, kinds[0])),
-            share(figures["cpt50"].value),
-            share(figures["cpt80"].value),
+            f"±{number(apgr.spread)}",
+            number(within.value),
+            interval(_figure(within)),
+            share(each.figures["cpt50"].value),
+            share(each.figures["cpt80"].value),
         )
+    return sheet
+
+
+def _differences(source: SourceComparison, kinds: Sequence[str]) -> Sheet:
+    sheet = Sheet.of(
+        "Difference in APGR, paired",
+        *("method", f"to {TASK_MEAN}", "within folds", f"to {kinds[0]}", "within folds"),
+    )
+    for each in _ranked(source):
+        cells = [_against(each, other, f) for other in (TASK_MEAN, kinds[0]) for f in _APGR]
+        sheet.add_row(_name(each.name, kinds), *cells)
     return sheet
 
 
 def _quality(source: SourceComparison, kinds: Sequence[str]) -> Sheet:
     weak = source.trial.models[source.trial.weak]
+    priced = source.trial.priced
     sheet = Sheet.of(
-        "Money, and P(weak model is right)",
-        *("method", "pair saves at 95 %", "interval", "AIQ", "AIQ against task mean", "QNC"),
+        "Money, and P(weak model is right)" if priced else "P(weak model is right); no costs",
+        *("method", "pair saves at 95 %", "interval", "AIQ", f"AIQ to {TASK_MEAN}", "QNC"),
         *("ECE", "AUROC"),
     )
     for each in source.contenders:
         held = each.calibration.get(weak, {})
+        if not priced and not held:
+            continue
         saving = each.figures.get("pair_saving_95", _NOTHING)
         sheet.add_row(
             _name(each.name, kinds),
@@ -102,6 +114,10 @@ def _quality(source: SourceComparison, kinds: Sequence[str]) -> Sheet:
             *(number(held.get(name, _NOTHING).value) for name in ("ece", "auroc")),
         )
     return sheet
+
+
+def _ranked(source: SourceComparison) -> list[Contender]:
+    return [each for each in source.contenders if "apgr" in each.figures]
 
 
 def _show_speeds(console: Console, contender: Contender) -> None:
@@ -127,7 +143,7 @@ def _figure(figure: Averaged) -> Figure:
     return Figure(figure.value, figure.interval)
 
 
-def _against(contender: Contender, other: str, figure: str = "apgr") -> str:
+def _against(contender: Contender, other: str, figure: str) -> str:
     found = contender.against.get(other, {}).get(figure)
     return "-" if found is None else ahead(_figure(found))
 

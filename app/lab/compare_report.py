@@ -13,7 +13,7 @@ import numpy as np
 
 from app.lab.baselines import TASK_MEAN
 from app.lab.comparing import Comparison
-from app.lab.comparison import Averaged, Contender, SourceComparison
+from app.lab.comparison import WITHIN, Averaged, Contender, SourceComparison
 from app.lab.figures import ORACLE, RANDOM
 from app.lab.plots import DARK, LIGHT, Theme, png
 from app.lab.report import STYLE, picture, plain_name, table
@@ -94,8 +94,8 @@ def _page(found: Comparison, sections: Sequence[str]) -> str:
         f"<h2>Time</h2>{table(['estimator', 'training, s', 'a prompt, µs'], times)}"
         "<footer>Intervals hold 90 % of the resamples of a paired bootstrap over prompts, of the "
         "mean over seeds. APGR: share of the strong model's advantage that is kept, over all "
-        "shares of calls to it; random is .5. Of folds: mean of the folds' own. Seeds: standard "
-        "deviation over seeds. Length and task mean are what a prompt's length, or its task's "
+        "shares of calls to it; random is .5. Within folds: each fold swept by itself, so that "
+        "levels that differ between routers do not count. Over seeds: standard deviation. Length and task mean are what a prompt's length, or its task's "
         "label, would tell; the oracle knows the scores.</footer></body></html>\n"
     )
 
@@ -114,8 +114,8 @@ def _section(source: SourceComparison, kinds: Sequence[str], shown: str) -> str:
 
 def _table(source: SourceComparison, kinds: Sequence[str]) -> str:
     weak = source.trial.models[source.trial.weak]
-    head = ["method", "APGR", "90 %", "of folds", "seeds", "against task mean"]
-    head += [f"against {kinds[0]}", "CPT50", "CPT80", "pair saves at 95 %", "AIQ", "QNC"]
+    head = ["method", "APGR", "90 %", "over seeds", "within folds", "to task mean", "within folds"]
+    head += [f"to {kinds[0]}", "CPT50", "CPT80", "pair saves at 95 %", "AIQ", "QNC"]
     rows = []
     for each in source.contenders:
         figures = each.figures
@@ -126,10 +126,11 @@ def _table(source: SourceComparison, kinds: Sequence[str]) -> str:
                 each.name,
                 _number(apgr.value),
                 _interval(apgr),
-                _number((each.fold_apgr or _NOTHING).value),
-                _number(apgr.spread),
-                _against(each, TASK_MEAN),
-                _against(each, kinds[0]),
+                f"±{_number(apgr.spread)}",
+                _number(figures.get(WITHIN, _NOTHING).value),
+                _against(each, TASK_MEAN, "apgr"),
+                _against(each, TASK_MEAN, WITHIN),
+                _against(each, kinds[0], "apgr"),
                 *(
                     _share(figures.get(name, _NOTHING).value)
                     for name in ("cpt50", "cpt80", "pair_saving_95")
@@ -159,8 +160,8 @@ def _interval(figure: Averaged) -> str:
     return "–" if figure.interval is None else "{:.3f} to {:.3f}".format(*figure.interval)
 
 
-def _against(contender: Contender, other: str) -> str:
-    found = contender.against.get(other, {}).get("apgr")
+def _against(contender: Contender, other: str, figure: str) -> str:
+    found = contender.against.get(other, {}).get(figure)
     if found is None or np.isnan(found.value):
         return "–"
     if found.interval is None:

@@ -18,15 +18,17 @@ from app.lab.assessment import assess, calibrations
 from app.lab.baselines import LENGTH, TASK_MEAN
 from app.lab.figures import ORACLE, RANDOM, ZERO, Assessment, Method
 from app.lab.metrics import exact_curve
-from app.lab.resampling import interval
+from app.lab.resampling import Resamples, interval, resampled_apgr_within
 from app.lab.speeds import two_speed
-from app.lab.trial import FEWEST_ROWS, Predicted, Trial
+from app.lab.trial import Predicted, Trial
 
 Array = NDArray[np.float64]
 
 METHODS = (LENGTH, TASK_MEAN, RANDOM, ZERO, ORACLE)
 """What the kinds stand beside, in the order they are shown."""
+WITHIN = "apgr_within_folds"
 RESAMPLING_SEED = 0
+"""The same for all seeds, so that figures of a resample can be averaged over them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,6 @@ class Contender:
     figures: Mapping[str, Averaged]
     against: Mapping[str, Mapping[str, Averaged]] = field(default_factory=dict)
     calibration: Mapping[str, Mapping[str, Averaged]] = field(default_factory=dict)
-    fold_apgr: Averaged | None = None
     microseconds: float | None = None
     speeds: Mapping[str, Any] | None = None
 
@@ -88,7 +89,6 @@ class Contender:
             "name": self.name,
             "figures": _told(self.figures),
             "against": {name: _told(figures) for name, figures in self.against.items()},
-            "mean_apgr_of_folds": None if self.fold_apgr is None else self.fold_apgr.as_dict(),
             "calibration": [
                 {"model": model, **_told(figures)} for model, figures in self.calibration.items()
             ],
@@ -144,10 +144,16 @@ def judge(
     draws = {
         name: averaged_draws([one.method(name) for one in found]) for name in (*kinds, *METHODS)
     }
+    resamples = Resamples(len(rounds[0].trial), repeats, RESAMPLING_SEED)
+    for name in rounds[0].predicted:
+        draws[name][WITHIN] = np.stack(
+            [
+                within_folds(r.trial.gain(r.predicted[name]), r.folds, r.trial, resamples)
+                for r in rounds
+            ]
+        )
     contenders = [_kind(name, rounds, draws) for name in kinds]
-    for name in METHODS:
-        of_folds = _fold_apgr(name, rounds) if name in rounds[0].predicted else None
-        contenders.append(Contender(name, _figures(draws[name]), fold_apgr=of_folds))
+    contenders += [Contender(name, _figures(draws[name])) for name in METHODS]
     return SourceComparison(
         trial=rounds[0].trial,
         contenders=tuple(
@@ -178,18 +184,21 @@ def averaged(draws: Array) -> Averaged:
     return Averaged(float(mean[0]), held, tuple(float(value) for value in draws[:, 0]))
 
 
-def fold_apgr(gain: Array, folds: NDArray[np.intp], trial: Trial) -> float:
-    """Mean of the folds' own APGR, in which levels that differ between routers do not count; of
-    folds with enough prompts and something to gain. nan where there is none.
+def within_folds(gain: Array, folds: NDArray[np.intp], trial: Trial, resamples: Resamples) -> Array:
+    """APGR where each fold is swept by itself, (1 + repeats,): what it is on all prompts, first.
+
+    Routers of two folds differ a little in level, and what is right in a fold lowers the mean of
+    all others: so a method that predicts few distinct values loses by having folds thrown together.
     """
-    found = []
+    weak, strong = trial.weak_scores, trial.strong_scores
+    won = 0.0
     for fold in np.unique(folds):
         rows = folds == fold
-        if rows.sum() >= FEWEST_ROWS:
-            curve = exact_curve(gain[rows], trial.weak_scores[rows], trial.strong_scores[rows])
-            found.append(curve.apgr())
-    known = [value for value in found if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+        curve = exact_curve(gain[rows], weak[rows], strong[rows])
+        won += float(np.trapezoid(curve.quality - curve.weak, curve.share)) * int(rows.sum())
+    gap = float((strong - weak).sum())
+    drawn = resampled_apgr_within(gain, weak, strong, folds, resamples)
+    return np.concatenate(([won / gap if gap > 0 else np.nan], drawn))
 
 
 def _kind(
@@ -204,15 +213,9 @@ def _kind(
         name,
         _figures(draws[name]),
         calibration=_calibration(name, rounds),
-        fold_apgr=_fold_apgr(name, rounds),
         microseconds=float(np.mean([each.microseconds[name] for each in rounds])),
         speeds=_mean_speeds(speeds) if speeds else None,
     )
-
-
-def _fold_apgr(name: str, rounds: Sequence[Round]) -> Averaged:
-    found = [[fold_apgr(r.trial.gain(r.predicted[name]), r.folds, r.trial)] for r in rounds]
-    return averaged(np.array(found))
 
 
 def _calibration(name: str, rounds: Sequence[Round]) -> dict[str, dict[str, Averaged]]:

@@ -16,9 +16,10 @@ from app.cli import compare as cli
 from app.errors import DataError
 from app.lab.baselines import LENGTH, TASK_MEAN
 from app.lab.comparing import CompareSettings, Comparison, compare
-from app.lab.comparison import RESAMPLING_SEED, Averaged, averaged
+from app.lab.comparison import RESAMPLING_SEED, WITHIN, Averaged, averaged, within_folds
 from app.lab.contestants import KINDS, Contestant, choose_kinds, routers
 from app.lab.figures import ORACLE, RANDOM
+from app.lab.metrics import exact_curve
 from app.lab.outcomes import OutcomeRow, OutcomeTable, normalise, question
 from app.lab.resampling import Resamples, interval, resampled_apgr
 from app.lab.synthetic import TOPICS, WordEncoder, synthetic_rows
@@ -123,9 +124,10 @@ def test_real_routers_are_trained_and_stand_where_they_should(rows: list[Outcome
     assert len(set(apgr[KIND].by_seed)) == 2, "another seed, other folds and another training"
     assert apgr[KIND].value == pytest.approx(np.mean(apgr[KIND].by_seed))
     assert apgr[KIND].spread == pytest.approx(np.std(apgr[KIND].by_seed, ddof=1))
-    of_folds = source.contender(KIND).fold_apgr
-    assert of_folds is not None
-    assert of_folds.value == pytest.approx(apgr[KIND].value, abs=0.1)
+    within = source.contender(KIND).figures[WITHIN]
+    assert within.interval is not None
+    assert within.interval[0] < within.value < within.interval[1]
+    assert within.value == pytest.approx(apgr[KIND].value, abs=0.1)
     assert source.contender(KIND).calibration["small"]["auroc"].value > 0.6
     assert found.fit_seconds[KIND] > 0
     assert source.contender(KIND).microseconds is not None
@@ -272,6 +274,26 @@ def test_the_interval_is_that_of_the_mean_over_seeds() -> None:
     assert Averaged(1.0, None, (1.0,)).as_dict()["spread"] is None
 
 
+def test_within_folds_a_level_of_its_own_does_not_count(rows: list[OutcomeRow]) -> None:
+    trial = run(rows, Spy(rows, {KIND: 0.5}), seeds=1).sources[0].trial
+    folds = np.arange(len(trial)) % 4
+    rng = np.random.default_rng(0)
+    gain = trial.strong_scores - trial.weak_scores + rng.normal(0, 1, len(trial))
+    resamples = Resamples(len(trial), 60, 0)
+    level = within_folds(gain + 3.0 * folds, folds, trial, resamples)
+    assert level == pytest.approx(within_folds(gain, folds, trial, resamples))
+    one = np.zeros(len(trial), dtype=np.intp)
+    weak, strong = trial.weak_scores, trial.strong_scores
+    assert within_folds(gain, one, trial, resamples) == pytest.approx(
+        np.append(
+            exact_curve(gain, weak, strong).apgr(), resampled_apgr(gain, weak, strong, resamples)
+        )
+    )
+    constant = np.array([(strong - weak)[folds != fold].mean() for fold in range(4)])[folds]
+    assert exact_curve(constant, weak, strong).apgr() < 0.5, "thrown together it does harm"
+    assert within_folds(constant, folds, trial, resamples) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -348,7 +370,7 @@ def test_the_command_tells_machines_and_people(arguments: list[str]) -> None:
     assert {one["model"] for one in source["singles"]} == {"large", "medium", "small"}
     shown = command(*arguments, "--leave-out-task", "--estimators", KIND)
     assert shown.exit_code == 0, shown.output
-    for words in ("2 groups of 4 tasks", "Strong or weak", "against task mean", "trained in"):
+    for words in ("2 groups of 4 tasks", "Strong or weak", "to task mean", "trained in"):
         assert words in " ".join(shown.stdout.split())
 
 
