@@ -93,10 +93,11 @@ def _page(found: Comparison, sections: Sequence[str]) -> str:
         f"{''.join(sections)}{skipped}"
         f"<h2>Time</h2>{table(['estimator', 'training, s', 'a prompt, µs'], times)}"
         "<footer>Intervals hold 90 % of the resamples of a paired bootstrap over prompts, of the "
-        "mean over seeds. APGR: share of the strong model's advantage that is kept, over all "
-        "shares of calls to it; random is .5. Within folds: each fold swept by itself, so that "
-        "levels that differ between routers do not count. Over seeds: standard deviation. Length and task mean are what a prompt's length, or its task's "
-        "label, would tell; the oracle knows the scores.</footer></body></html>\n"
+        "mean over seeds; what stands after ± is the standard deviation over seeds. APGR: share of "
+        "the strong model's advantage that is kept, over all shares of calls to it; random is .5. "
+        "Within folds: each fold is swept by itself, so that levels that differ between routers "
+        "do not count. Length and task mean are what a prompt's length, or its task's label, would "
+        "tell; the oracle knows the scores.</footer></body></html>\n"
     )
 
 
