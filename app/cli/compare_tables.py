@@ -71,7 +71,7 @@ def _ranking(source: SourceComparison, kinds: Sequence[str]) -> Sheet:
             _name(each.name, kinds),
             number(apgr.value),
             interval(_figure(apgr)),
-            f"±{number(apgr.spread)}",
+            "±" * (apgr.spread >= 0) + number(apgr.spread),
             number(within.value),
             interval(_figure(within)),
             share(each.figures["cpt50"].value),

@@ -127,7 +127,7 @@ def _table(source: SourceComparison, kinds: Sequence[str]) -> str:
                 each.name,
                 _number(apgr.value),
                 _interval(apgr),
-                f"±{_number(apgr.spread)}",
+                "±" * (apgr.spread >= 0) + _number(apgr.spread),
                 _number(figures.get(WITHIN, _NOTHING).value),
                 _against(each, TASK_MEAN, "apgr"),
                 _against(each, TASK_MEAN, WITHIN),
