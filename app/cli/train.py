@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 @click.command()
 @lab.outcome_files
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
+@click.option(
+    "--estimator",
+    type=click.Choice(lab.ESTIMATORS),
+    default=lab.ESTIMATORS[0],
+    show_default=True,
+    help="The kind of estimator.",
+)
 @click.option("--models", help="Only these models, separated by commas.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
@@ -43,6 +50,7 @@ def command(
     first: tuple[Path, ...],
     more: tuple[Path, ...],
     out: Path,
+    estimator: str,
     models: str | None,
     seed: int,
     test_share: float,
@@ -57,7 +65,7 @@ def command(
     from app.lab.train import TrainSettings
 
     console = Console(stderr=True)
-    settings = TrainSettings(seed=seed, test_share=test_share)
+    settings = TrainSettings(seed=seed, test_share=test_share, estimator=estimator)
     wanted = lab.names(models)
     try:
         manifest, found = _run(
@@ -99,7 +107,7 @@ def _run(
     with lab.bars(console) as progress:
         task = progress.add_task("Encoding prompts", total=len(train_rows))
         vectors = embed_all(encoder, train_rows.prompts, cache, lambda n: progress.advance(task, n))
-        task = progress.add_task("Fitting", total=len(train_rows))
+        task = progress.add_task("Fitting", total=2 * len(train_rows))
         router = train(train_rows, vectors, settings, lambda n: progress.advance(task, n))
     manifest = write_router(
         router,

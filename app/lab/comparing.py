@@ -31,7 +31,7 @@ from app.lab.folds import (
     with_labels,
 )
 from app.lab.outcomes import OutcomeRow, OutcomeTable, build_table
-from app.lab.predicting import predict, reads_text
+from app.lab.predicting import predict
 from app.lab.train import TrainSettings
 from app.lab.trial import Predicted, Trial, Unscorable, build_trial, choose_pool
 from app.routing.encoder.base import Encoder
@@ -300,7 +300,7 @@ class _Guesses:
         self._fill(self._quality, one.kind, at, full.quality)
         if full.low is not None:
             self._fill(self._low, one.kind, at, full.low)
-        if reads_text(one.artifact):
+        if one.artifact.reads_text:
             words = predict(one.artifact, models, prompts, None)
             self._fill(self._words, one.kind, at, words.quality)
 

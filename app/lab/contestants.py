@@ -5,8 +5,8 @@ command does it, so that what is scored is what would be served.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -15,20 +15,17 @@ from app.config.names import nearest
 from app.errors import DataError
 from app.lab.fit import Vectors
 from app.lab.outcomes import OutcomeTable
-from app.lab.train import TrainSettings, train, write_router
+from app.lab.train import TrainSettings, prepare, train_on, write_router
 from app.routing.artifact import Artifact, load_artifact
+from app.routing.estimators.kinds import DEFAULT_KIND, KINDS
 
-KINDS: tuple[str, ...] = ("blend",)
-"""Kinds of estimator in the order they are shown."""
-REFERENCE = "stack"
-"""The kind that the others are compared with, where none is named."""
 NEEDS_HEADS = "classifier"
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """An opened router of one kind, good until the next one is asked for; `seconds` are what
-    training and writing it took.
+    training and writing it alone would take.
     """
 
     kind: str
@@ -56,29 +53,38 @@ def routers(
     settings: TrainSettings,
     encoder: Mapping[str, Any],
 ) -> Iterator[Contestant]:
-    """A router of each kind, in a directory that is gone afterwards."""
+    """A router of each kind, in a directory that is gone afterwards. What kinds have in common is
+    fitted once.
+    """
+    started = perf_counter()
+    ground = prepare(table, vectors, settings)
+    common = perf_counter() - started
     for kind in kinds:
         with tempfile.TemporaryDirectory(prefix="pointsman-compare-") as scratch:
             started = perf_counter()
             out = Path(scratch) / kind
-            write_router(
-                train(table, vectors, settings), out, encoder, {"command": "pointsman compare"}
-            )
-            yield Contestant(kind, load_artifact(out), perf_counter() - started)
+            router = train_on(ground, replace(settings, estimator=kind))
+            write_router(router, out, encoder, {"command": "pointsman compare"})
+            yield Contestant(kind, load_artifact(out), common + perf_counter() - started)
 
 
 def choose_kinds(
-    asked: Sequence[str] | None, *, heads: bool, kinds: Sequence[str] = KINDS
+    asked: Sequence[str] | None,
+    *,
+    heads: bool,
+    kinds: Collection[str] = tuple(KINDS),
+    default: str = DEFAULT_KIND,
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The kinds to compare, the one that others are compared with first, and why others are left
-    out. `heads` says whether the encoder was tuned with a head a model.
+    out. Where none are named, these are all kinds, the default one first. `heads` says whether the
+    encoder was tuned with a head a model.
 
     Raises DataError where a kind is unknown or none is left.
     """
     for name in asked or ():
         if name not in kinds:
             raise DataError(f"no estimator is called {name}; {nearest(name, kinds)}")
-    chosen = list(dict.fromkeys(asked or sorted(kinds, key=lambda kind: kind != REFERENCE)))
+    chosen = list(dict.fromkeys(asked or sorted(kinds, key=lambda kind: kind != default)))
     left_out = {}
     if NEEDS_HEADS in chosen and not heads:
         chosen.remove(NEEDS_HEADS)

@@ -1,7 +1,7 @@
 """Compares an exported encoder with its original: do the vectors agree, and does routing notice?
 
-Routing is what counts: the same cross-fitted blend is trained on both sets of vectors and scored on
-the same prompts.
+Routing is what counts: the same cross-fitted smoothed kNN is trained on both sets of vectors and
+scored on the same prompts.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import numpy as np
 
 from app.errors import DataError
 from app.lab.fit import FitSettings, Vectors
+from app.lab.ground import fit_ground, log_odds_terms
+from app.lab.methods.smoothed import fit_weights
 from app.lab.metrics import exact_curve
 from app.lab.outcomes import OutcomeTable
-from app.lab.stacking import fit_weights, fold_of, out_of_fold
 from app.lab.train import one_thread
 from app.routing.encoder.base import Encoder
 from app.routing.encoder.onnx import OnnxEncoder
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import sigmoid
 from app.routing.estimators.knn import KnnSettings
-
-FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +93,10 @@ def _encode(
 
 
 def _apgr(vectors: Vectors, table: OutcomeTable, strong: str, weak: str) -> float:
-    folds = fold_of(table.prompts, FOLDS, seed=0)
-    parts = out_of_fold(vectors, table.scores, folds, FitSettings(), KnnSettings(), seed=0)
-    quality = sigmoid(parts.log_odds(fit_weights(parts, table.scores)))
+    ground = fit_ground(table, vectors, FitSettings(), KnnSettings(), seed=0)
+    terms = log_odds_terms(ground.unseen)
+    weights = fit_weights(terms, table.scores)
+    quality = sigmoid(sum((w * term for w, term in zip(weights, terms, strict=True)), np.zeros(1)))
     high, low = table.columns[strong], table.columns[weak]
     both = ~np.isnan(table.scores[:, high]) & ~np.isnan(table.scores[:, low])
     gain: Array = (quality[:, high] - quality[:, low])[both]

@@ -1,5 +1,5 @@
-"""Fits what the default estimator reads: clusters, the item-response table, each prompt's
-difficulty, heads, lengths.
+"""Fits what every kind of estimator reads: clusters, the item-response table, each prompt's
+difficulty, lengths.
 
 Everything is a closed form or a fixed number of Newton steps on one thread, so that the same rows
 give the same bytes.
@@ -33,8 +33,6 @@ class FitSettings:
     clusters: int = 64
     precisions: Precisions = field(default_factory=Precisions)
     difficulty_precision: float = 1.0
-    ridge_common: float = 30.0
-    ridge_own: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,37 +93,6 @@ def cluster(vectors: Vectors, count: int, seed: int) -> Vectors:
     return np.array(kmeans.centroids, dtype=np.float32)
 
 
-def fit_heads(
-    vectors: Vectors, scores: NDArray[np.float32], fitted: FittedTable, settings: FitSettings
-) -> NDArray[np.float16]:
-    """Ridge heads, (dimensions + 1, 1 + models), in log-odds: the common shift, then each model's
-    own.
-    """
-    known = ~np.isnan(scores)
-    expected = sigmoid(fitted.prior() + fitted.difficulty[:, None])
-    information = np.where(known, expected * (1.0 - expected), 0.0)
-    surprise = np.where(known, scores - expected, 0.0)
-    inputs = np.hstack([vectors, np.ones((len(vectors), 1), dtype=np.float32)]).astype(np.float64)
-
-    # A difficulty is shrunk by how little its row says; undo that, and let the row's weight say it
-    # instead.
-    total = information.sum(axis=1)
-    raw = fitted.difficulty * (total + settings.difficulty_precision) / np.maximum(total, 0.1)
-    common = _ridge(
-        inputs, np.clip(raw, -4.0, 4.0)[:, None], np.minimum(total, 3.0), settings.ridge_common
-    )
-
-    own = np.zeros((inputs.shape[1], scores.shape[1]))
-    for columns in _columns_by_rows(known):
-        rows = np.flatnonzero(known[:, columns[0]])
-        heads = _ridge(
-            inputs[rows], surprise[np.ix_(rows, columns)], np.ones(len(rows)), settings.ridge_own
-        )
-        mean_information = information[np.ix_(rows, columns)].mean(axis=0)
-        own[:, columns] = heads / np.maximum(mean_information, 0.03)
-    return np.hstack([common, own]).astype(np.float16)
-
-
 @dataclass(frozen=True, slots=True)
 class FittedLengths:
     """Wordiness by model, length by cluster, and the mean length over all; nan where nothing is
@@ -180,21 +147,3 @@ def _difficulty(prior: Array, scores: NDArray[np.float32], precision: float) -> 
         information = np.where(known, expected * (1.0 - expected), 0.0).sum(axis=1)
         shift += (surprise - precision * shift) / (information + precision)
     return np.clip(shift, -_LARGEST_DIFFICULTY, _LARGEST_DIFFICULTY)
-
-
-def _ridge(inputs: Array, targets: Array, weights: Array, penalty: float) -> Array:
-    """Weighted ridge regression; the last input is the bias and stays free."""
-    weighted = inputs * weights[:, None]
-    penalties = np.full(inputs.shape[1], penalty)
-    penalties[-1] = 1e-3
-    gram = weighted.T @ inputs + np.diag(penalties)
-    return np.asarray(np.linalg.solve(gram, weighted.T @ targets))
-
-
-def _columns_by_rows(known: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Models scored on exactly the same rows, together: they share one matrix to invert."""
-    groups: dict[bytes, list[int]] = {}
-    for column in range(known.shape[1]):
-        if known[:, column].any():
-            groups.setdefault(np.packbits(known[:, column]).tobytes(), []).append(column)
-    return [np.array(columns) for columns in groups.values()]

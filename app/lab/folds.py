@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from app.errors import DataError
 from app.lab.fingerprints import prompt_fingerprints, question_fingerprints
+from app.lab.ground import fold_of
 from app.lab.outcomes import OutcomeTable
-from app.lab.stacking import fold_of
 from app.lab.trial import Trial
 
 Rows = NDArray[np.intp]

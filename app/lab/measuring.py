@@ -18,7 +18,7 @@ from app.lab.embedding import EmbeddingCache, embed_all
 from app.lab.figures import ROUTER, Assessment
 from app.lab.held_out import HeldOut, LeaveOut, held_out
 from app.lab.outcomes import OutcomeTable
-from app.lab.predicting import predict, reads_text
+from app.lab.predicting import predict
 from app.lab.robustness import flip_rates
 from app.lab.speeds import two_speed
 from app.lab.trial import Pool, Predicted, Trial, Unscorable, build_trial, choose_pool
@@ -189,7 +189,7 @@ def _score(
     counted = stage(of("estimating"), len(trial))
     full = predict(artifact, trial.models, trial.prompts, vectors, counted)
     speeds = None
-    if reads_text(artifact):
+    if artifact.reads_text:
         counted = stage(of("by words alone"), len(trial))
         text = predict(artifact, trial.models, trial.prompts, None, counted)
         speeds = two_speed(trial, full, text)

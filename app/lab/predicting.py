@@ -15,11 +15,6 @@ from app.routing.objective import Quality
 Vectors = NDArray[np.float32]
 
 
-def reads_text(artifact: Artifact) -> bool:
-    """Whether the router can estimate from the words alone, without a vector."""
-    return bool(artifact.manifest.get("reads_text"))
-
-
 def predict(
     artifact: Artifact,
     models: Sequence[str],

@@ -10,7 +10,7 @@ import importlib.metadata
 import platform
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -24,18 +24,10 @@ from threadpoolctl import threadpool_limits
 
 from app.errors import DataError
 from app.lab.fingerprints import prompt_fingerprints, question_fingerprints
-from app.lab.fit import (
-    FitSettings,
-    FittedLengths,
-    FittedTable,
-    Vectors,
-    fit_heads,
-    fit_lengths,
-    fit_table,
-    quantise_scores,
-)
+from app.lab.fit import FitSettings, Vectors, quantise_scores
+from app.lab.ground import FOLDS, Advance, Ground, fit_ground
+from app.lab.methods import FITS, FittedMethod
 from app.lab.outcomes import SPLIT_SALT, OutcomeTable
-from app.lab.stacking import fit_weights, fold_of, novelty_scale, out_of_fold
 from app.routing.artifact import (
     FORMAT,
     IDS_FILE,
@@ -44,23 +36,23 @@ from app.routing.artifact import (
     PROMPTS_FILE,
     QUESTIONS_FILE,
     VERSION,
+    method_file,
 )
-from app.routing.estimators.blend import BlendWeights
+from app.routing.estimators.kinds import DEFAULT_KIND
 from app.routing.estimators.knn import KnnSettings
 from app.routing.estimators.lengths import encode_tokens
-from app.routing.estimators.novelty import NoveltyScale
 from app.routing.index import IndexSettings, build_index, write_index
 
 FEWEST_ROWS = 20
-FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """`test_share` of all questions is kept out of everything fitted."""
+    """`test_share` of all questions is kept out of everything fitted; `estimator` is a kind."""
 
     seed: int = 0
     test_share: float = 0.15
+    estimator: str = DEFAULT_KIND
     fit: FitSettings = field(default_factory=FitSettings)
     knn: KnnSettings = field(default_factory=KnnSettings)
 
@@ -69,13 +61,8 @@ class TrainSettings:
 class TrainedRouter:
     """Everything a router directory holds, before it is written."""
 
-    table: OutcomeTable
-    vectors: Vectors
-    fitted: FittedTable
-    heads: NDArray[np.float16]
-    lengths: FittedLengths
-    weights: BlendWeights
-    novelty: NoveltyScale
+    ground: Ground
+    method: FittedMethod
     index: IndexSettings
     settings: TrainSettings
 
@@ -84,32 +71,55 @@ def train(
     table: OutcomeTable,
     vectors: Vectors,
     settings: TrainSettings,
-    advance: Callable[[int], None] | None = None,
+    advance: Advance | None = None,
 ) -> TrainedRouter:
     """Fits a router on all rows given; the caller has set the test rows aside. `advance` counts
-    rows cross-fitted.
+    rows, each twice: cross-fitted for the common ground, and fitted by the kind.
     """
+    return train_on(prepare(table, vectors, settings, advance), settings, advance)
+
+
+def prepare(
+    table: OutcomeTable,
+    vectors: Vectors,
+    settings: TrainSettings,
+    advance: Advance | None = None,
+) -> Ground:
+    """The common ground of all kinds. Raises DataError where there is nothing to learn from."""
     if len(table) < FEWEST_ROWS:
         raise DataError(f"{len(table)} rows to train on; at least {FEWEST_ROWS} are needed")
     if np.nanmin(table.scores) == np.nanmax(table.scores):
         raise DataError("field score: all scores are equal, so there is nothing to learn")
     with one_thread():
-        folds = fold_of(table.prompts, FOLDS, settings.seed)
-        parts = out_of_fold(
-            vectors, table.scores, folds, settings.fit, settings.knn, settings.seed, advance
-        )
-        fitted = fit_table(vectors, table.scores, settings.fit, settings.seed)
-        return TrainedRouter(
-            table=table,
-            vectors=vectors,
-            fitted=fitted,
-            heads=fit_heads(vectors, table.scores, fitted, settings.fit),
-            lengths=fit_lengths(table.output_tokens, fitted.row_clusters, len(fitted.table.ease)),
-            weights=fit_weights(parts, table.scores),
-            novelty=novelty_scale(parts),
-            index=IndexSettings.for_size(len(table)),
-            settings=settings,
-        )
+        return fit_ground(table, vectors, settings.fit, settings.knn, settings.seed, advance)
+
+
+def train_on(
+    ground: Ground, settings: TrainSettings, advance: Advance | None = None
+) -> TrainedRouter:
+    """A router of the settings' kind on a common ground made with the same settings."""
+    counted = _Counted(advance)
+    with one_thread():
+        method = FITS[settings.estimator](ground, counted)
+    counted.finish(len(ground.table))
+    return TrainedRouter(ground, method, IndexSettings.for_size(len(ground.table)), settings)
+
+
+class _Counted:
+    """Passes on what is counted; a kind that counts nothing is done at once."""
+
+    def __init__(self, advance: Advance | None) -> None:
+        self._advance = advance
+        self._done = 0
+
+    def __call__(self, done: int) -> None:
+        self._done += done
+        if self._advance is not None:
+            self._advance(done)
+
+    def finish(self, total: int) -> None:
+        if total > self._done:
+            self(total - self._done)
 
 
 def write_router(
@@ -120,7 +130,7 @@ def write_router(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         staged = Path(scratch) / "router"
         staged.mkdir()
-        tasks = sorted(set(router.table.tasks))
+        tasks = sorted(set(router.ground.table.tasks))
         _write_files(router, staged, tasks)
         manifest = _manifest(router, staged, tasks, encoder, provenance)
         content = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
@@ -148,35 +158,38 @@ class one_thread:  # noqa: N801 - reads as a statement
 
 
 def _write_files(router: TrainedRouter, staged: Path, tasks: Sequence[str]) -> None:
-    table = router.fitted.table
+    ground, outcomes = router.ground, router.ground.table
+    table = ground.fitted.table
     codes = {task: code for code, task in enumerate(tasks)}
     arrays: dict[str, NDArray[Any]] = {
-        "scores": np.asfortranarray(quantise_scores(router.table.scores)),
-        "tokens": np.asfortranarray(encode_tokens(router.table.output_tokens)),
-        "task_codes": np.array([codes[task] for task in router.table.tasks], dtype=np.uint16),
-        "row_clusters": router.fitted.row_clusters,
-        "difficulty": router.fitted.difficulty.astype(np.float16),
+        "scores": np.asfortranarray(quantise_scores(outcomes.scores)),
+        "tokens": np.asfortranarray(encode_tokens(outcomes.output_tokens)),
+        "task_codes": np.array([codes[task] for task in outcomes.tasks], dtype=np.uint16),
+        "row_clusters": ground.fitted.row_clusters,
+        "difficulty": ground.fitted.difficulty.astype(np.float16),
         "cells": table.cells,
         "counts": table.counts,
         "ability": table.ability,
         "ease": table.ease,
         "spread": table.spread,
         "cluster_weights": table.weights,
-        "heads": router.heads,
-        "wordiness": router.lengths.wordiness,
-        "cluster_length": router.lengths.cluster_length,
+        "wordiness": ground.lengths.wordiness,
+        "cluster_length": ground.lengths.cluster_length,
     }
+
     for name, array in arrays.items():
         np.save(staged / f"{name}.npy", array, allow_pickle=False)
+    for name, array in router.method.arrays.items():
+        np.save(staged / method_file(name), array, allow_pickle=False)
     (staged / IDS_FILE).write_text(
-        "".join(f"{row_id}\n" for row_id in router.table.ids), encoding="utf-8"
+        "".join(f"{row_id}\n" for row_id in outcomes.ids), encoding="utf-8"
     )
     # What was trained on, without its text: so that a later evaluation can leave it out.
-    prompts = router.table.prompts
+    prompts = outcomes.prompts
     np.save(staged / PROMPTS_FILE, np.unique(prompt_fingerprints(prompts)), allow_pickle=False)
     np.save(staged / QUESTIONS_FILE, np.unique(question_fingerprints(prompts)), allow_pickle=False)
     with one_thread():
-        write_index(build_index(router.vectors, router.index), staged / INDEX_FILE)
+        write_index(build_index(ground.vectors, router.index), staged / INDEX_FILE)
 
 
 def _manifest(
@@ -186,15 +199,21 @@ def _manifest(
     encoder: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
+    ground, outcomes, method = router.ground, router.ground.table, router.method
     return {
         "format": FORMAT,
         "version": VERSION,
-        "estimator": "blend",
+        "estimator": {
+            "kind": method.kind,
+            "reads_text": method.reads_text,
+            "arrays": sorted(method.arrays),
+            "settings": dict(method.settings),
+        },
         "encoder": dict(encoder),
         "index": asdict(router.index),
-        "rows": len(router.table),
-        "rows_by_source": dict(sorted(Counter(router.table.sources).items())),
-        "models": list(router.table.models),
+        "rows": len(outcomes),
+        "rows_by_source": dict(sorted(Counter(outcomes.sources).items())),
+        "models": list(outcomes.models),
         "tasks": list(tasks),
         "settings": {
             "seed": router.settings.seed,
@@ -208,9 +227,8 @@ def _manifest(
         },
         "fitted": {
             "knn": asdict(router.settings.knn),
-            "blend": asdict(router.weights),
-            "novelty": asdict(router.novelty),
-            "overall_length": _finite(router.lengths.overall),
+            "novelty": asdict(ground.novelty),
+            "overall_length": _finite(ground.lengths.overall),
         },
         "made_with": {
             name: importlib.metadata.version(name)

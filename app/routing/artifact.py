@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from app.errors import ArtifactError
 from app.routing.estimators.base import Candidate, Estimator
-from app.routing.estimators.blend import BlendEstimator, BlendWeights
 from app.routing.estimators.clusters import ClusterTable, ClusterVotes, Standing
-from app.routing.estimators.knn import KnnSettings, LocalEvidence
+from app.routing.estimators.frame import CELL_SUPPORT, RouterEstimator
+from app.routing.estimators.kinds import KINDS
+from app.routing.estimators.knn import MISSING, KnnSettings, Neighbourhood
 from app.routing.estimators.lengths import LengthTable
-from app.routing.estimators.linear import LinearHeads
+from app.routing.estimators.method import Known
 from app.routing.estimators.novelty import NoveltyScale
 from app.routing.estimators.rows import Rows
 from app.routing.index import VectorIndex
@@ -31,7 +32,7 @@ from app.routing.model_names import ModelNames
 from app.routing.promise import Promise, read_promises
 
 FORMAT = "pointsman-router"
-VERSION = 2
+VERSION = 3
 MANIFEST_FILE = "manifest.json"
 INDEX_FILE = "vectors.faiss"
 IDS_FILE = "ids.txt"
@@ -50,11 +51,11 @@ ARRAYS = (
     "ease",
     "spread",
     "cluster_weights",
-    "heads",
     "wordiness",
     "cluster_length",
 )
 FILES = (INDEX_FILE, IDS_FILE, PROMPTS_FILE, QUESTIONS_FILE, *(f"{name}.npy" for name in ARRAYS))
+"""What every router has. The arrays of its kind are listed in the manifest."""
 
 OWN_SUPPORT = 8.0
 LIKE_SUPPORT = 5.0
@@ -65,6 +66,9 @@ UNKNOWN_SUPPORT = 1.0
 Ability carried over to prompts it was not measured on was wrong by .07 to .23 (found by leaving a
 source out), which is what 4 to 40 observations would be.
 """
+
+USUAL_EFFECT = 0.6
+"""Kish's effective number over the number of neighbours, as measured on the shipped router."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Artifact:
     index: VectorIndex
     arrays: Mapping[str, NDArray[Any]]
     names: ModelNames
+    method_arrays: Mapping[str, NDArray[Any]]
 
     def knows(self, name: str) -> str | None:
         """The known model that a name means, however it is spelt."""
@@ -87,29 +92,42 @@ class Artifact:
         """Quality estimates for these candidates, in this order. Takes a few milliseconds; do it
         once a route.
         """
-        table = self._table()
-        standings = tuple(self._standing(candidate, table) for candidate in candidates)
-        fitted = self.manifest["fitted"]
-        knn = KnnSettings(**fitted["knn"])
-        return BlendEstimator(
+        standings = tuple(self._standing(candidate) for candidate in candidates)
+        known = self._known()
+        prior = known.prior(standings)
+        neighbourhood = Neighbourhood(known.scores_of(standings), known.knn)
+        return RouterEstimator(
             candidates,
             standings,
-            prior=table.prior(standings),
-            votes=ClusterVotes(self.arrays["row_clusters"], len(table.ease), knn.vote_temperature),
+            method=KINDS[self.kind](known, standings),
+            prior=prior,
+            counts=prior.counts,
+            votes=ClusterVotes(
+                known.row_clusters, len(known.table.ease), known.knn.vote_temperature
+            ),
             index=self.index,
-            evidence=self._evidence(table, standings, knn),
-            heads=LinearHeads.for_candidates(self.arrays["heads"], standings),
+            neighbourhood=neighbourhood,
             lengths=self._lengths().for_candidates(standings),
-            novelty=NoveltyScale(**fitted["novelty"]),
-            weights=BlendWeights(**fitted["blend"]),
-            knn=knn,
+            novelty=NoveltyScale(**self.manifest["fitted"]["novelty"]),
+            count=known.knn.count,
             rows=Rows(
                 scores=self.arrays["scores"],
                 task_codes=self.arrays["task_codes"],
                 tasks=self.manifest["tasks"],
                 ids_file=self.directory / IDS_FILE,
             ),
+            usual_support=usual_support(known, standings),
         )
+
+    @property
+    def kind(self) -> str:
+        """Which method it holds: a name of `KINDS`."""
+        return str(self.manifest["estimator"]["kind"])
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it estimates from the words alone, without a vector."""
+        return bool(self.manifest["estimator"]["reads_text"])
 
     @property
     def guarantees(self) -> tuple[Promise, ...]:
@@ -128,7 +146,8 @@ class Artifact:
                 f"router {self.directory}: altered since it was trained: {', '.join(wrong)}"
             )
 
-    def _standing(self, candidate: Candidate, table: ClusterTable) -> Standing:
+    def _standing(self, candidate: Candidate) -> Standing:
+        table = self._table()
         for name, exact in ((candidate.name, True), (candidate.like, False)):
             known = self.knows(name) if name else None
             if known is not None:
@@ -150,16 +169,18 @@ class Artifact:
             weights=arrays["cluster_weights"],
         )
 
-    def _evidence(
-        self, table: ClusterTable, standings: Sequence[Standing], settings: KnnSettings
-    ) -> LocalEvidence:
-        row_clusters = self.arrays["row_clusters"]
-        scores = np.full((len(row_clusters), len(standings)), 255, dtype=np.uint8)
-        for at, standing in enumerate(standings):
-            if standing.column is not None:
-                scores[:, at] = self.arrays["scores"][:, standing.column]
-        prior = table.prior(standings).log_odds[row_clusters]
-        return LocalEvidence(scores, prior, self.arrays["difficulty"].astype(np.float64), settings)
+    def _known(self) -> Known:
+        return Known(
+            directory=self.directory,
+            models=self.models,
+            scores=self.arrays["scores"],
+            row_clusters=self.arrays["row_clusters"],
+            difficulty=self.arrays["difficulty"],
+            table=self._table(),
+            knn=KnnSettings(**self.manifest["fitted"]["knn"]),
+            arrays=self.method_arrays,
+            settings=self.manifest["estimator"]["settings"],
+        )
 
     def _lengths(self) -> LengthTable:
         return LengthTable(
@@ -178,6 +199,7 @@ def load_artifact(directory: Path) -> Artifact:
     _check_sizes(directory, manifest)
     index = VectorIndex.open(directory / INDEX_FILE, manifest["index"]["probes"])
     arrays = {name: _open_array(directory / f"{name}.npy") for name in ARRAYS}
+    own = {name: _open_array(directory / method_file(name)) for name in _own(directory, manifest)}
     models = tuple(manifest["models"])
     rows = manifest["rows"]
     if index.rows != rows or arrays["scores"].shape != (rows, len(models)):
@@ -194,7 +216,31 @@ def load_artifact(directory: Path) -> Artifact:
         index=index,
         arrays=arrays,
         names=ModelNames(models),
+        method_arrays=own,
     )
+
+
+def method_file(array: str) -> str:
+    """The file of an array of the router's kind."""
+    return f"method-{array}.npy"
+
+
+def usual_support(known: Known, standings: Sequence[Standing]) -> NDArray[np.float64]:
+    """(M,) support of a prompt like the outcomes, where its neighbours are not looked up."""
+    part = (known.scores_of(standings) != MISSING).mean(axis=0)
+    return np.asarray(np.where(part > 0, part * known.knn.count * USUAL_EFFECT + CELL_SUPPORT, 0.0))
+
+
+def _own(directory: Path, manifest: Mapping[str, Any]) -> Sequence[str]:
+    """Names of the arrays of its kind. Raises ArtifactError for a kind of another release."""
+    stated = manifest.get("estimator")
+    kind = stated.get("kind") if isinstance(stated, Mapping) else stated
+    if not isinstance(stated, Mapping) or kind not in KINDS:
+        raise ArtifactError(
+            f"router {directory}: its estimator is {kind!r}, this release knows "
+            f"{', '.join(KINDS)}; train it again"
+        )
+    return tuple(stated["arrays"])
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -220,7 +266,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 
 def _check_sizes(directory: Path, manifest: Mapping[str, Any]) -> None:
     stated = manifest.get("files", {})
-    for name in FILES:
+    for name in (*FILES, *(method_file(array) for array in _own(directory, manifest))):
         if name not in stated:
             raise ArtifactError(f"router {directory}: the manifest does not list {name}")
         path = directory / name

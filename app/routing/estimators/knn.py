@@ -67,12 +67,8 @@ class LocalEvidence:
         observed = scores.astype(np.float64) / SCORE_STEPS
         self.surprise = np.where(known, observed - expected, 0.0).astype(np.float32)
         self.information = np.where(known, expected * (1.0 - expected), 0.0).astype(np.float32)
-        self.known = known.astype(np.float32)
         self._difficulty = difficulty.astype(np.float32)
         self._settings = settings
-
-    def weights(self, similarities: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(np.exp((similarities - 1.0) / self._settings.temperature))
 
     def shift(self, rows: NDArray[np.int64], weights: NDArray[np.float32]) -> Shift:
         common = float(weights @ self._difficulty[rows]) / (
@@ -82,10 +78,28 @@ class LocalEvidence:
         information = (weights @ self.information[rows]).astype(np.float64)
         return Shift(common, surprise / (information + self._settings.kappa_own))
 
+
+class Neighbourhood:
+    """How much of the evidence around a query is near, and of which candidates."""
+
+    def __init__(self, scores: NDArray[np.uint8], settings: KnnSettings) -> None:
+        """`scores` (rows, candidates), quantised."""
+        self._known = (scores != MISSING).astype(np.float32)
+        self._settings = settings
+
+    def weights(self, similarities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The kernel, (k,): exp((similarity - 1) / temperature)."""
+        return kernel(similarities, self._settings)
+
     def support(self, rows: NDArray[np.int64], weights: NDArray[np.float32]) -> Array:
         """Kish's effective number of labelled neighbours, (sum w)^2 / sum w^2, by candidate."""
-        known = self.known[rows]
+        known = self._known[rows]
         total = (weights @ known).astype(np.float64)
         squares = ((weights * weights) @ known).astype(np.float64)
         # Where a candidate has no labelled neighbour, both sums are 0 and so is the answer.
         return np.asarray(total * total / np.maximum(squares, 1e-12), dtype=np.float64)
+
+
+def kernel(similarities: NDArray[np.float32], settings: KnnSettings) -> NDArray[np.float32]:
+    """Weights of neighbours by their similarities, of any shape."""
+    return np.asarray(np.exp((similarities - 1.0) / settings.temperature))

@@ -17,7 +17,7 @@ from app.errors import DataError
 from app.lab.baselines import LENGTH, TASK_MEAN
 from app.lab.comparing import CompareSettings, Comparison, compare
 from app.lab.comparison import RESAMPLING_SEED, WITHIN, Averaged, averaged, within_folds
-from app.lab.contestants import KINDS, Contestant, choose_kinds, routers
+from app.lab.contestants import Contestant, choose_kinds, routers
 from app.lab.figures import ORACLE, RANDOM
 from app.lab.metrics import exact_curve
 from app.lab.outcomes import OutcomeRow, OutcomeTable, normalise, question
@@ -25,9 +25,10 @@ from app.lab.resampling import Resamples, interval, resampled_apgr
 from app.lab.synthetic import TOPICS, WordEncoder, synthetic_rows
 from app.lab.train import TrainSettings
 from app.routing.estimators.base import Candidate, Estimate, Query
+from app.routing.estimators.kinds import DEFAULT_KIND, KINDS
 
 COSTS = {"small": 0.0001, "medium": 0.0005, "large": 0.003}
-KIND = KINDS[0]
+KIND = DEFAULT_KIND
 
 
 def priced(rows: Sequence[OutcomeRow]) -> list[OutcomeRow]:
@@ -50,7 +51,7 @@ class Knowing:
 
     truth: Mapping[str, Mapping[str, float]]
     noise: float
-    manifest: Mapping[str, Any]
+    reads_text: bool
     asked: set[str]
 
     def estimator(self, candidates: Sequence[Candidate]) -> "Knowing":
@@ -92,9 +93,8 @@ class Spy:
             row.prompt: {name: outcome.score for name, outcome in row.outcomes.items()}
             for row in self.rows
         }
-        told = {"reads_text": self.reads_text}
         for kind in kinds:
-            knowing: Any = Knowing(truth, self.noise[kind], told, self.tested[-1])
+            knowing: Any = Knowing(truth, self.noise[kind], self.reads_text, self.tested[-1])
             yield Contestant(kind, knowing, 1.5)
 
 
@@ -324,7 +324,7 @@ def test_too_few_rows_are_refused() -> None:
 
 def test_kinds_are_chosen_by_name() -> None:
     kinds = ("knn", "text", "stack", "classifier")
-    left_out = choose_kinds(None, heads=False, kinds=kinds)
+    left_out = choose_kinds(None, heads=False, kinds=kinds, default="stack")
     assert left_out[0] == ("stack", "knn", "text")
     assert "encoder tune" in left_out[1]["classifier"]
     assert choose_kinds(["text", "knn", "text"], heads=False, kinds=kinds) == (("text", "knn"), {})
@@ -362,7 +362,8 @@ def test_the_command_tells_machines_and_people(arguments: list[str]) -> None:
     done = command(*arguments, "--json", "--labels", "50")
     assert done.exit_code == 0, done.output
     told = orjson.loads(done.stdout)
-    assert (told["estimators"], told["seeds"], told["labels"]) == ([KIND], [0, 1], 50)
+    assert (told["compared_with"], told["seeds"], told["labels"]) == (KIND, [0, 1], 50)
+    assert sorted(told["estimators"]) == sorted(KINDS)
     (source,) = told["sources"]
     by_name = {method["name"]: method for method in source["methods"]}
     assert len(by_name[KIND]["figures"]["apgr"]["by_seed"]) == 2

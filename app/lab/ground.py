@@ -1,0 +1,176 @@
+"""What all kinds of estimator are fitted on: the common ground of a router directory, and for every
+row what a router that has not seen it would find near it.
+
+Out-of-fold is by question. A kind that fits anything on top of the neighbourhood or the clusters
+does so on these, so that what it weighs is what a request will get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from app.lab.fit import (
+    FitSettings,
+    FittedLengths,
+    FittedTable,
+    Vectors,
+    fit_lengths,
+    fit_table,
+    quantise_scores,
+)
+from app.lab.outcomes import OutcomeTable, question
+from app.routing.estimators.base import Array
+from app.routing.estimators.clusters import ClusterVotes, log_odds_of, sigmoid
+from app.routing.estimators.knn import KnnSettings, LocalEvidence, kernel
+from app.routing.estimators.novelty import NEAREST, NoveltyScale
+
+FOLDS = 5
+FAMILIAR_QUANTILE = 0.05
+STRANGE_QUANTILE = 0.002
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Out of fold, for n rows, m models and k neighbours: `rows` (n, k) of the table, the nearest
+    of other folds first, `similarities` (n, k), and the terms of the smoothed kNN in log-odds:
+    `prior` and `own` (n, m), `common` (n,). Where a fold has fewer rows than k, rows are -1.
+    """
+
+    rows: NDArray[np.int32]
+    similarities: NDArray[np.float32]
+    prior: NDArray[np.float32]
+    common: NDArray[np.float32]
+    own: NDArray[np.float32]
+
+    @property
+    def density(self) -> NDArray[np.float32]:
+        """(n,) mean similarity of the nearest."""
+        return np.asarray(self.similarities[:, :NEAREST].mean(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Outcomes, vectors and what is fitted on them for every kind. `folds` (n,) go by question."""
+
+    table: OutcomeTable
+    vectors: Vectors
+    folds: NDArray[np.intp]
+    fitted: FittedTable
+    lengths: FittedLengths
+    novelty: NoveltyScale
+    unseen: Unseen
+    fit: FitSettings
+    knn: KnnSettings
+    seed: int
+
+
+def fit_ground(
+    table: OutcomeTable,
+    vectors: Vectors,
+    fit: FitSettings,
+    knn: KnnSettings,
+    seed: int,
+    advance: Advance | None = None,
+) -> Ground:
+    """`advance` counts rows cross-fitted."""
+    folds = fold_of(table.prompts, FOLDS, seed)
+    unseen = _out_of_fold(vectors, table.scores, folds, fit, knn, seed, advance)
+    fitted = fit_table(vectors, table.scores, fit, seed)
+    return Ground(
+        table=table,
+        vectors=vectors,
+        folds=folds,
+        fitted=fitted,
+        lengths=fit_lengths(table.output_tokens, fitted.row_clusters, len(fitted.table.ease)),
+        novelty=_novelty_scale(unseen),
+        unseen=unseen,
+        fit=fit,
+        knn=knn,
+        seed=seed,
+    )
+
+
+def fold_of(prompts: Sequence[str], folds: int, seed: int) -> NDArray[np.intp]:
+    """A fold for each row; rows with one question share it."""
+    questions = [question(prompt) for prompt in prompts]
+    distinct = sorted(set(questions))
+    assigned = np.random.default_rng(seed).permutation(len(distinct)) % folds
+    places = dict(zip(distinct, assigned.tolist(), strict=True))
+    return np.array([places[text] for text in questions], dtype=np.intp)
+
+
+def _out_of_fold(
+    vectors: Vectors,
+    scores: NDArray[np.float32],
+    folds: NDArray[np.intp],
+    fit: FitSettings,
+    knn: KnnSettings,
+    seed: int,
+    advance: Advance | None,
+) -> Unseen:
+    n = len(scores)
+    unseen = Unseen(
+        rows=np.full((n, knn.count), -1, dtype=np.int32),
+        similarities=np.zeros((n, knn.count), dtype=np.float32),
+        prior=np.zeros(scores.shape, dtype=np.float32),
+        common=np.zeros(n, dtype=np.float32),
+        own=np.zeros(scores.shape, dtype=np.float32),
+    )
+    for fold in range(int(folds.max()) + 1):
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        if len(train) and len(test):
+            _one_fold(unseen, vectors, scores, train, test, fit, knn, seed)
+        if advance is not None:
+            advance(len(test))
+    return unseen
+
+
+def _one_fold(
+    unseen: Unseen,
+    vectors: Vectors,
+    scores: NDArray[np.float32],
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+    fit: FitSettings,
+    knn: KnnSettings,
+    seed: int,
+) -> None:
+    fitted = fit_table(vectors[train], scores[train], fit, seed)
+    evidence = LocalEvidence(
+        quantise_scores(scores[train]), fitted.prior(), fitted.difficulty.astype(np.float64), knn
+    )
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors[train])
+    cells = sigmoid(fitted.table.cells.astype(np.float64))
+    votes = ClusterVotes(fitted.row_clusters, len(cells), knn.vote_temperature)
+    count = min(knn.count, len(train))
+    similarities, near = index.search(vectors[test], count)
+    unseen.rows[test, :count] = train[near]
+    unseen.similarities[test, :count] = similarities
+    for at, row in enumerate(test):
+        local = evidence.shift(near[at], kernel(similarities[at], knn))
+        unseen.prior[row] = log_odds_of(votes.shares(near[at], similarities[at]) @ cells)
+        unseen.common[row], unseen.own[row] = local.common, local.own
+
+
+def _novelty_scale(unseen: Unseen) -> NoveltyScale:
+    """Two low quantiles of how densely the outcomes surround each other, questions apart."""
+    familiar, strange = np.quantile(unseen.density, [FAMILIAR_QUANTILE, STRANGE_QUANTILE])
+    return NoveltyScale(round(float(familiar), 4), round(float(strange), 4))
+
+
+def log_odds_terms(unseen: Unseen) -> tuple[Array, Array, Array]:
+    """Prior, common shift and own shift, each (n, m)."""
+    shape = unseen.prior.shape
+    return (
+        unseen.prior.astype(np.float64),
+        np.broadcast_to(unseen.common.astype(np.float64)[:, None], shape),
+        unseen.own.astype(np.float64),
+    )

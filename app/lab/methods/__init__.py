@@ -1,0 +1,16 @@
+"""How each kind of estimator is fitted: one function a kind, on the common ground."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.lab.methods.base import Fit, FittedMethod
+from app.lab.methods.smoothed import fit_clusters, fit_smoothed
+
+__all__ = ["FITS", "Fit", "FittedMethod"]
+
+FITS: Mapping[str, Fit] = {
+    "knn": fit_smoothed,
+    "clusters": fit_clusters,
+}
+"""By the names of `app.routing.estimators.kinds.KINDS`."""

@@ -1,0 +1,17 @@
+"""The kinds of estimator that a router directory can hold, by the names that `train --estimator`,
+`compare` and the manifest use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.routing.estimators.method import Bind
+from app.routing.estimators.smoothed import bind_clusters, bind_smoothed
+
+KINDS: Mapping[str, Bind] = {
+    "knn": bind_smoothed,
+    "clusters": bind_clusters,
+}
+
+DEFAULT_KIND = "knn"
