@@ -26,10 +26,10 @@ from rich.table import Table
 
 from app.errors import PointsmanError
 from app.lab.embedding import EmbeddingCache, default_cache, embed_all
-from app.lab.evaluation import DEFAULT_PAIRS, FEWEST_ROWS, Pair
 from app.lab.metrics import exact_curve
 from app.lab.outcomes import OutcomeTable, build_table, read_outcomes, split
 from app.lab.train import one_thread
+from app.lab.trial import FEWEST_ROWS
 from app.lab.tuning import TunedClassifier, TuneSettings, export, tune
 from app.lab.tuning.export import loss_at_ends
 from app.lab.tuning.settings import OBJECTIVES
@@ -46,7 +46,25 @@ TEMPERATURE = 0.2
 RIDGE = 30.0
 REPEATS = 1_000
 LEVEL = 0.9
-SOURCES = ("routellm_mmlu", "routellm_gsm8k", "mmlu_pro")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison: prompts of a source, a strong model and a weak one."""
+
+    source: str
+    strong: str
+    weak: str
+
+
+PAIRS = (
+    Pair("routellm_mmlu", "gpt-4-1106-preview", "Mixtral-8x7B-Instruct-v0.1"),
+    Pair("routellm_gsm8k", "gpt-4-1106-preview", "Mixtral-8x7B-Instruct-v0.1"),
+    Pair("mmlu_pro", "gemini-1.5-pro-002", "gemini-1.5-flash-002"),
+    Pair("mmlu_pro", "gemini-1.5-pro-002", "Meta-Llama-3.1-8B-Instruct"),
+    Pair("mmlu_pro", "Meta-Llama-3.1-70B-Instruct", "Meta-Llama-3.1-8B-Instruct"),
+    Pair("mmlu_pro", "Meta-Llama-3.1-70B-Instruct", "Mixtral-8x7B-Instruct-v0.1"),
+)
 
 
 @dataclass(frozen=True)
@@ -91,8 +109,8 @@ class Problem:
 
 def problems(train: OutcomeTable, test: OutcomeTable) -> list[Problem]:
     found = []
-    for pair in DEFAULT_PAIRS:
-        if pair.source not in SOURCES or not {pair.strong, pair.weak} <= set(test.columns):
+    for pair in PAIRS:
+        if not {pair.strong, pair.weak} <= set(test.columns):
             continue
         gain = _column(train, pair.strong) - _column(train, pair.weak)
         rows = np.flatnonzero(~np.isnan(gain))

@@ -13,6 +13,7 @@ from app.errors import PointsmanError
 COMMANDS = {
     "calibrate": "Promise that a share of a strong model's quality is kept.",
     "check": "Check a configuration without serving it.",
+    "compare": "Compare kinds of estimator where they were not trained.",
     "demo": "Send varied traffic through a gateway and show where it went and what it saved.",
     "encoder": "Export and check the encoder.",
     "eval": "Score a router on prompts it was not trained on.",

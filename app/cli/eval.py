@@ -4,7 +4,6 @@ trained on, beside what simpler methods would do.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import orjson
 from app.cli import lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -96,7 +95,7 @@ def command(
         found = _run(console, artifact, encoder, (*first, *more), settings, cache)
         written = _report(report, artifact, found) if report is not None else []
     except PointsmanError as error:
-        raise _Refused(str(error)) from error
+        raise lab.Refused(str(error)) from error
     if as_json:
         told = {**found.as_dict(), "report": [str(path) for path in written]}
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
@@ -104,12 +103,6 @@ def command(
     from app.cli.eval_tables import show
 
     show(found, written)
-
-
-class _Refused(click.ClickException):
-    """It could not be done."""
-
-    exit_code = 2
 
 
 def _run(
@@ -127,20 +120,8 @@ def _run(
 
     table = build_table(read_outcomes(files), merge=False)
     vectors = EmbeddingCache(cache or default_cache(), encoder.fingerprint)
-    with one_thread(), _stages(console) as stage:
+    with one_thread(), lab.stages(console) as stage:
         return measure(artifact, encoder, table, settings, cache=vectors, stage=stage)
-
-
-@contextmanager
-def _stages(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Bars on the console: begins one with a name and a total, returns what moves it."""
-    with lab.bars(console, transient=True) as progress:
-
-        def stage(name: str, total: int) -> Callable[[int], None]:
-            task = progress.add_task(name, total=total)
-            return lambda done: progress.advance(task, done)
-
-        yield stage
 
 
 def _report(file: Path, artifact: Artifact, found: Measurement) -> list[Path]:

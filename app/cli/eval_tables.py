@@ -5,59 +5,36 @@ and whether its predictions hold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from app.lab.figures import ROUTER, Assessment, Figure
+from app.cli.sheets import (
+    WIDTH,
+    Sheet,
+    ahead,
+    dollars,
+    interval,
+    number,
+    percent,
+    plain,
+    share,
+    wide_console,
+)
+from app.lab.figures import ROUTER, Assessment
 from app.lab.frontier import hull_vertices
 from app.lab.measuring import Measurement
 from app.lab.reliability import BINS
 
-_WIDTH = 118
 _MOST_MODELS = 12
-_ONLY_IF_WIDE = frozenset({"interval", "as RouteLLM", "95 % by price", "cost ratio"})
-"""What a narrow terminal has no room for; the JSON has it."""
-
-
-@dataclass
-class _Sheet:
-    """A table before it is known how wide the terminal is."""
-
-    title: str
-    headings: tuple[str, ...]
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-
-    def add_row(self, *cells: str) -> None:
-        self.rows.append(cells)
-
-    def render(self, *, wide: bool) -> Table:
-        table = Table(
-            title=self.title,
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-        )
-        shown = [at for at, each in enumerate(self.headings) if wide or each not in _ONLY_IF_WIDE]
-        for at in shown:
-            table.add_column(self.headings[at], justify="right" if at else "left", no_wrap=not at)
-        for row in self.rows:
-            table.add_row(*(row[at] for at in shown))
-        return table
 
 
 def show(found: Measurement, written: Sequence[Path]) -> None:
     """Prints the tables, and which files were written."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = wide_console()
     console.print(
         f"[bold]{escape(found.router)}[/bold]: left out, because it was trained on them: "
         f"{_counts(found.left_out)}. Intervals hold 90 % of the resamples; seed "
@@ -86,15 +63,15 @@ def _show_source(console: Console, source: Assessment) -> None:
     if trial.priced:
         tables += [_money(source), _arena(source), _singles(source)]
     for table in (*tables, _calibration(source)):
-        console.print(table.render(wide=console.width >= _WIDTH))
+        console.print(table.render(wide=console.width >= WIDTH))
     if not trial.priced:
         console.print("No figures in money: the file has no costs of these models.")
     _show_speeds(console, source.extra.get("two_speed"))
     _show_flips(console, source.extra.get("robustness"))
 
 
-def _ranking(source: Assessment) -> _Sheet:
-    table = _sheet(
+def _ranking(source: Assessment) -> Sheet:
+    table = Sheet.of(
         "Ranking: strong or weak",
         "method",
         "APGR",
@@ -110,26 +87,26 @@ def _ranking(source: Assessment) -> _Sheet:
         if not figures:
             continue
         published = (
-            f"{_plain(figures['apgr_routellm'])} {_percent(figures['cpt50_routellm'])} "
-            f"{_percent(figures['cpt80_routellm'])}"
+            f"{plain(figures['apgr_routellm'])} {percent(figures['cpt50_routellm'])} "
+            f"{percent(figures['cpt80_routellm'])}"
         )
-        shares = [_percent(figures[f"strong_share_{level}"]) for level in (90, 95, 98)]
+        shares = [percent(figures[f"strong_share_{level}"]) for level in (90, 95, 98)]
         table.add_row(
             _name(method.name),
-            _plain(figures["apgr"]),
-            _interval(figures["apgr"]),
-            _ahead(method.ahead.get("apgr")),
-            _percent(figures["cpt50"]),
-            _percent(figures["cpt80"]),
+            plain(figures["apgr"]),
+            interval(figures["apgr"]),
+            ahead(method.ahead.get("apgr")),
+            percent(figures["cpt50"]),
+            percent(figures["cpt80"]),
             published,
             " ".join(shares),
         )
     return table
 
 
-def _money(source: Assessment) -> _Sheet:
+def _money(source: Assessment) -> Sheet:
     many = len(source.trial.models)
-    table = _sheet(
+    table = Sheet.of(
         (f"Money: {many} models" if many > 2 else "Money: the pair")
         + "; saved at 90, 95, 98 % of the strong one's quality",
         "method",
@@ -147,21 +124,21 @@ def _money(source: Assessment) -> _Sheet:
         figures = method.money
         table.add_row(
             _name(method.name),
-            _plain(figures["aiq"]),
-            _interval(figures["aiq"]),
-            _ahead(method.ahead.get("aiq")),
-            _percent(figures["qnc"]),
-            _percent(figures["saving_90"]),
-            _percent(figures["saving_95"]),
-            _interval(figures["saving_95"], "{:.0%}"),
-            _percent(figures["saving_98"]),
-            _percent(method.tradeoff_money["saving_95"]),
+            plain(figures["aiq"]),
+            interval(figures["aiq"]),
+            ahead(method.ahead.get("aiq")),
+            percent(figures["qnc"]),
+            percent(figures["saving_90"]),
+            percent(figures["saving_95"]),
+            interval(figures["saving_95"], "{:.0%}"),
+            percent(figures["saving_98"]),
+            percent(method.tradeoff_money["saving_95"]),
         )
     return table
 
 
-def _arena(source: Assessment) -> _Sheet:
-    table = _sheet(
+def _arena(source: Assessment) -> Sheet:
+    table = Sheet.of(
         "RouterArena, at the objective `quality`",
         "method",
         "score",
@@ -174,22 +151,22 @@ def _arena(source: Assessment) -> _Sheet:
     for each in source.arena:
         table.add_row(
             _name(each.name),
-            _number(each.arena),
-            _number(each.quality),
-            _dollars(each.usd_per_1k),
-            _share(each.selection),
-            _number(each.cost_ratio),
-            _number(each.accuracy_ratio),
+            number(each.arena),
+            number(each.quality),
+            dollars(each.usd_per_1k),
+            share(each.selection),
+            number(each.cost_ratio),
+            number(each.accuracy_ratio),
         )
     return table
 
 
-def _singles(source: Assessment) -> _Sheet:
+def _singles(source: Assessment) -> Sheet:
     """The pair, and the models that no mix of others beats."""
     trial = source.trial
     shown = _notable(source)
     rest = len(trial.models) - len(shown)
-    table = _sheet(
+    table = Sheet.of(
         "Single models" + (f" ({rest} that others beat are in the JSON)" if rest else ""),
         "model",
         "quality",
@@ -203,22 +180,22 @@ def _singles(source: Assessment) -> _Sheet:
         one = source.singles[at]
         table.add_row(
             escape(one.name),
-            _number(one.quality),
-            _dollars(one.usd_per_1k),
-            _share(1 - one.usd_per_1k / strong.usd_per_1k if strong.usd_per_1k else np.nan),
-            _number(one.arena),
-            _ahead(one.ahead),
+            number(one.quality),
+            dollars(one.usd_per_1k),
+            share(1 - one.usd_per_1k / strong.usd_per_1k if strong.usd_per_1k else np.nan),
+            number(one.arena),
+            ahead(one.ahead),
         )
     return table
 
 
-def _calibration(source: Assessment) -> _Sheet:
-    table = _sheet("P(model is right)", "model", f"ECE, {BINS} equal-width bins", "Brier", "AUROC")
+def _calibration(source: Assessment) -> Sheet:
+    table = Sheet.of(
+        "P(model is right)", "model", f"ECE, {BINS} equal-width bins", "Brier", "AUROC"
+    )
     for at in _notable(source):
         each = source.calibration[at]
-        table.add_row(
-            escape(each.model), _number(each.ece), _number(each.brier), _number(each.auroc)
-        )
+        table.add_row(escape(each.model), number(each.ece), number(each.brier), number(each.auroc))
     return table
 
 
@@ -238,7 +215,7 @@ def _show_speeds(console: Console, speeds: Mapping[str, Any] | None) -> None:
     if speeds is None:
         return
     dials = [speeds["never"], *speeds["when_unsure"], speeds["always"]]
-    told = ", ".join(f"{each['encoded']:.0%} {_number(each['apgr'])}" for each in dials)
+    told = ", ".join(f"{each['encoded']:.0%} {number(each['apgr'])}" for each in dials)
     console.print(f"Two speeds, share encoded and APGR: {told}")
 
 
@@ -249,10 +226,6 @@ def _show_flips(console: Console, flips: Mapping[str, Any] | None) -> None:
     console.print(f"Decisions that flip, of {flips['prompts']} prompts: {told}")
 
 
-def _sheet(title: str, *headings: str) -> _Sheet:
-    return _Sheet(title, headings)
-
-
 def _counts(left_out: Mapping[str, int]) -> str:
     told = [f"{count} {name.replace('_', ' ')}" for name, count in left_out.items() if count]
     return ", ".join(told) or "none"
@@ -260,45 +233,3 @@ def _counts(left_out: Mapping[str, int]) -> str:
 
 def _name(name: str) -> str:
     return f"[bold]{name}[/bold]" if name == ROUTER else escape(name)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or np.isnan(value) else _bare(f"{value:.3f}")
-
-
-def _bare(number: str) -> str:
-    """Without the nought before the point: tables are wide enough."""
-    return number.replace("0.", ".", 1) if number.lstrip("+-").startswith("0.") else number
-
-
-def _share(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.1%}"
-
-
-def _dollars(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.4g}"
-
-
-def _plain(figure: Figure) -> str:
-    return _number(figure.value)
-
-
-def _percent(figure: Figure) -> str:
-    return _share(figure.value)
-
-
-def _interval(figure: Figure, form: str = "{:.3f}") -> str:
-    if figure.interval is None:
-        return "-"
-    low, high = (_bare(form.format(bound)) for bound in figure.interval)
-    return f"{low}-{high}"
-
-
-def _ahead(figure: Figure | None) -> str:
-    if figure is None or np.isnan(figure.value):
-        return "-"
-    told = _bare(f"{figure.value:+.3f}")
-    if figure.interval is None:
-        return told
-    low, high = (_bare(f"{bound:+.3f}") for bound in figure.interval)
-    return f"{told} ({low} {high})"

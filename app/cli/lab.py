@@ -4,7 +4,8 @@ encoder, bars on the console.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,12 @@ ESTIMATORS = ("knn", "clusters")
 to ask; a test holds them together.
 """
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+class Refused(click.ClickException):
+    """It could not be done."""
+
+    exit_code = 2
 
 
 def outcome_files(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,3 +95,17 @@ def bars(console: Console, **options: Any) -> Any:
         console=console,
         **options,
     )
+
+
+@contextmanager
+def stages(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Bars on the console, gone at the end: begins one with a name and a total, returns what moves
+    it.
+    """
+    with bars(console, transient=True) as progress:
+
+        def stage(name: str, total: int) -> Callable[[int], None]:
+            task = progress.add_task(name, total=total)
+            return lambda done: progress.advance(task, done)
+
+        yield stage

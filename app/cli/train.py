@@ -4,7 +4,6 @@ not trained on.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from app.lab.evaluation import PairResult
+    from app.lab.embedding import EmbeddingCache
+    from app.lab.figures import Assessment
+    from app.lab.measuring import Measurement
+    from app.lab.outcomes import OutcomeTable
+    from app.lab.train import TrainSettings
+    from app.routing.encoder.base import Encoder
 
 
 @click.command()
@@ -64,16 +68,17 @@ def command(
     settings = TrainSettings(seed=seed, test_share=test_share, estimator=estimator)
     wanted = lab.names(models)
     try:
-        manifest, results = _run(
+        manifest, found = _run(
             console, (*first, *more), out, wanted, settings, encoder_directory, cache
         )
     except PointsmanError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        report = {"out": str(out), "manifest": manifest, "test": [r.as_dict() for r in results]}
+        test = None if found is None else found.as_dict()
+        report = {"out": str(out), "manifest": manifest, "test": test}
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
-        _print(Console(), out, manifest, results)
+        _print(out, manifest, found)
 
 
 def _run(
@@ -84,85 +89,100 @@ def _run(
     settings: Any,
     encoder_directory: Path,
     cache_directory: Path | None,
-) -> tuple[dict[str, Any], list[PairResult]]:
+) -> tuple[dict[str, Any], Measurement | None]:
     from app.lab.embedding import EmbeddingCache, default_cache, embed_all
-    from app.lab.evaluation import evaluate_pairs
     from app.lab.outcomes import build_table, read_outcomes, split
     from app.lab.provenance import describe, encoder_entry
     from app.lab.sources import refuse_evaluation_only
-    from app.lab.train import one_thread, train, write_router
-    from app.routing.artifact import load_artifact
+    from app.lab.train import train, write_router
     from app.routing.encoder.onnx import OnnxEncoder
 
     encoder = OnnxEncoder(encoder_directory)
     rows = read_outcomes(files)
     refuse_evaluation_only(rows)
     train_rows, _ = split(build_table(rows, models=models), settings.test_share)
-    apart_train, apart_test = split(
-        build_table(rows, models=models, merge=False), settings.test_share
-    )
+    # Not merged: a question that two sources share is scored by each source's own outcomes.
+    apart = build_table(rows, models=models, merge=False)
     cache = EmbeddingCache(cache_directory or default_cache(), encoder.fingerprint)
     with lab.bars(console) as progress:
-        task = progress.add_task("Encoding prompts", total=len(train_rows) + len(apart_test))
+        task = progress.add_task("Encoding prompts", total=len(train_rows))
         vectors = embed_all(encoder, train_rows.prompts, cache, lambda n: progress.advance(task, n))
-        test_vectors = embed_all(
-            encoder, apart_test.prompts, cache, lambda n: progress.advance(task, n)
-        )
         task = progress.add_task("Fitting", total=2 * len(train_rows))
         router = train(train_rows, vectors, settings, lambda n: progress.advance(task, n))
-        task = progress.add_task("Writing and scoring", total=2)
-        manifest = write_router(
-            router,
-            out,
-            encoder_entry(encoder_directory),
-            describe(files, train_rows, models, settings),
-        )
-        progress.advance(task)
-        with one_thread():
-            results = evaluate_pairs(
-                load_artifact(out), apart_train, apart_test, test_vectors, seed=settings.seed
-            )
-        progress.advance(task)
-    return manifest, results
+    manifest = write_router(
+        router,
+        out,
+        encoder_entry(encoder_directory),
+        describe(files, train_rows, models, settings),
+    )
+    return manifest, _measure(console, out, encoder, apart, settings, cache)
 
 
-def _print(
-    console: Console, out: Path, manifest: dict[str, Any], results: Sequence[PairResult]
-) -> None:
-    from rich.table import Table
+def _measure(
+    console: Console,
+    out: Path,
+    encoder: Encoder,
+    apart: OutcomeTable,
+    settings: TrainSettings,
+    cache: EmbeddingCache,
+) -> Measurement | None:
+    """What `pointsman eval` would find on the same files; None where too little was kept out."""
+    from app.lab.measuring import MeasureSettings, measure
+    from app.lab.train import one_thread
+    from app.lab.trial import Unscorable
+    from app.routing.artifact import load_artifact
 
+    asked = MeasureSettings(robustness=0, seed=settings.seed)
+    try:
+        with one_thread(), lab.stages(console) as stage:
+            return measure(load_artifact(out), encoder, apart, asked, cache=cache, stage=stage)
+    except Unscorable:
+        return None
+
+
+def _print(out: Path, manifest: dict[str, Any], found: Measurement | None) -> None:
+    from app.cli.sheets import WIDTH, Sheet, wide_console
+
+    console = wide_console()
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     console.print(
         f"[bold]{out}[/bold]: {manifest['rows']} prompts, {len(manifest['models'])} models, "
         f"{size / 1e6:.1f} MB"
     )
-    if not results:
-        console.print("No pair of models has enough test prompts to score.")
+    if found is None:
+        console.print("No source has enough prompts kept out of training to score.")
         return
-    table = Table(title="On prompts kept out of training")
-    for heading in ("source", "strong", "weak"):
-        table.add_column(heading)
-    for heading in ("prompts", "weak", "strong", "APGR", "90 %", "task mean", "CPT50", "CPT80"):
-        table.add_column(heading, justify="right")
-    for result in results:
-        table.add_row(
-            result.source,
-            result.strong,
-            result.weak,
-            str(result.rows),
-            f"{result.weak_quality:.3f}",
-            f"{result.strong_quality:.3f}",
-            f"{result.apgr:.3f}",
-            _interval(result),
-            f"{result.apgr_task_mean:.3f}",
-            f"{result.cpt50:.1%}",
-            f"{result.cpt80:.1%}",
-        )
-    console.print(table)
+    sheet = Sheet.of(
+        "On prompts kept out of training",
+        *("source", "strong / weak", "prompts", "APGR", "interval", "task mean", "random"),
+        *("CPT50", "CPT80", "saves at 95 %"),
+    )
+    for source in found.sources:
+        sheet.add_row(*_cells(source))
+    console.print(sheet.render(wide=console.width >= WIDTH))
+    for name, reason in found.skipped.items():
+        console.print(f"{name} is not scored: {reason}.", markup=False)
 
 
-def _interval(result: PairResult) -> str:
-    """Empty where some resample has no advantage to keep: the strong model is not better in it."""
-    if math.isnan(result.apgr_low):
-        return "-"
-    return f"{result.apgr_low:.3f}-{result.apgr_high:.3f}"
+def _cells(source: Assessment) -> list[str]:
+    from rich.markup import escape
+
+    from app.cli.sheets import interval, percent, plain
+    from app.lab.baselines import TASK_MEAN
+    from app.lab.figures import RANDOM, ROUTER
+
+    trial = source.trial
+    strong, weak = source.singles[trial.strong], source.singles[trial.weak]
+    router = source.method(ROUTER)
+    saving = router.pair_money.get("saving_95")
+    return [
+        escape(trial.source),
+        f"{escape(strong.name)} {strong.quality:.3f}\n{escape(weak.name)} {weak.quality:.3f}",
+        str(len(trial)),
+        plain(router.ranking["apgr"]),
+        interval(router.ranking["apgr"]),
+        *(plain(source.method(name).ranking["apgr"]) for name in (TASK_MEAN, RANDOM)),
+        percent(router.ranking["cpt50"]),
+        percent(router.ranking["cpt80"]),
+        "-" if saving is None else percent(saving),
+    ]

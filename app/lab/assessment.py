@@ -57,15 +57,10 @@ def assess(
     resamples = Resamples(len(trial), repeats, seed)
     markets = _markets(trial, resamples)
     methods: list[Method] = []
-    drawn: dict[str, Array] = {}
     names = [reference, RANDOM, ZERO, *(n for n in predicted if n != reference), ORACLE]
     for name in names:
-        method, values = _method(name, trial, predicted, resamples, markets)
-        if not methods:
-            drawn = values
-        else:
-            method = _compared(method, drawn, values)
-        methods.append(method)
+        method = _method(name, trial, predicted, resamples, markets)
+        methods.append(_compared(method, methods[0].draws) if methods else method)
         if advance is not None:
             advance(1)
     return Assessment(
@@ -73,7 +68,7 @@ def assess(
         methods=tuple(methods),
         singles=_singles(trial, predicted[reference], markets),
         arena=tuple(_arena(trial, predicted, reference)),
-        calibration=tuple(_calibration(trial, predicted[reference])),
+        calibration=tuple(calibrations(trial, predicted[reference])),
         extra=extra or {},
     )
 
@@ -95,8 +90,7 @@ def _method(
     predicted: Mapping[str, Predicted],
     resamples: Resamples,
     markets: tuple[Market, Market] | None,
-) -> tuple[Method, dict[str, Array]]:
-    """A method's figures, and its values on all prompts and on the resamples, by figure."""
+) -> Method:
     quality, expected = _prediction(name, trial, predicted)
     values: dict[str, Array] = {}
     curve: Curve | None = None
@@ -108,7 +102,7 @@ def _method(
         values["apgr"] = np.concatenate(([ranking["apgr"].value], drawn))
         ranking["apgr"] = _figure(values["apgr"])
     if markets is None:
-        return Method(name, ranking, curve=curve), values
+        return Method(name, ranking, curve=curve, draws=values)
     settings = _settings(name, trial, quality, expected, markets)
     pool, both = markets
     found = {"": pool.figures(settings[0])}
@@ -119,7 +113,9 @@ def _method(
     )
     values |= {prefix + key: each for prefix, view in found.items() for key, each in view.items()}
     points = settings[0].points()
-    return Method(name, ranking, money, of_pair, of_tradeoff, curve=curve, points=points), values
+    return Method(
+        name, ranking, money, of_pair, of_tradeoff, curve=curve, points=points, draws=values
+    )
 
 
 def _settings(
@@ -176,9 +172,9 @@ def _ranking(gain: Array, trial: Trial) -> tuple[Curve, dict[str, Figure]]:
     return exact, {name: Figure(value) for name, value in found.items()}
 
 
-def _compared(method: Method, router: Mapping[str, Array], values: Mapping[str, Array]) -> Method:
+def _compared(method: Method, router: Mapping[str, Array]) -> Method:
     """The method, with how far the router is ahead of it."""
-    ahead = {name: _figure(router[name] - each) for name, each in values.items() if name in router}
+    ahead = {n: _figure(router[n] - each) for n, each in method.draws.items() if n in router}
     return replace(method, ahead=ahead)
 
 
@@ -250,7 +246,8 @@ def _random_choice(trial: Trial, choice: NDArray[np.intp]) -> Choice:
     return Choice(RANDOM, quality, cost, arena_score(quality, cost))
 
 
-def _calibration(trial: Trial, predicted: Predicted) -> list[Calibration]:
+def calibrations(trial: Trial, predicted: Predicted) -> list[Calibration]:
+    """How predictions of each model compare with its scores, in the order of the trial's models."""
     return [
         Calibration(
             model,

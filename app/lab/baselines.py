@@ -19,6 +19,7 @@ from app.lab.outcomes import OutcomeTable
 Array = NDArray[np.float64]
 
 FOLDS = 5
+LENGTH, TASK_MEAN = "length", "task mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,27 @@ def learn_baselines(
         found = _predict(to_predict.take(others), to_predict.take(here))
         length[here], task[here], costs[here] = found
     return Baselines(length, task, costs, len(scored), crossfitted=True)
+
+
+def baselines_of_past(
+    table: OutcomeTable,
+    scored: NDArray[np.intp],
+    past: Sequence[NDArray[np.intp]],
+    models: Sequence[str],
+) -> Baselines:
+    """For the `scored` rows, from the first part of the `past` with rows that all models answered.
+
+    Where there is none, nothing is known: all is as good as all else, and costs are nan.
+    """
+    columns = [table.columns[name] for name in models]
+    now = _known(table, scored, models)
+    for part in past:
+        rows = part[~np.isnan(table.scores[part][:, columns]).any(axis=1)]
+        if len(rows):
+            found = _predict(_known(table, rows, models), now)
+            return Baselines(*found, len(rows), crossfitted=False)
+    even = np.full_like(now.scores, 0.5)
+    return Baselines(even, even, np.full_like(even, np.nan), 0, crossfitted=False)
 
 
 def _known(table: OutcomeTable, rows: NDArray[np.intp], models: Sequence[str]) -> _Known:

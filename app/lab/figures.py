@@ -44,6 +44,11 @@ class Method:
     curve: Curve | None = None
     points: tuple[Array, Array] | None = None
     """Mean cost in dollars and mean quality over the pool, cheapest setting first."""
+    draws: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    """Figures that have intervals on all prompts, first, and on each resample: the same resamples
+    for every method. Those of `pair_money` and `tradeoff_money` begin with `pair_` and
+    `pair_tradeoff_`.
+    """
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import DataError
 from app.lab.fingerprints import (
     prompt_fingerprints,
     question_fingerprints,
     read_fingerprints,
 )
 from app.lab.outcomes import OutcomeTable
+from app.lab.trial import Unscorable
 from app.routing.artifact import PROMPTS_FILE, QUESTIONS_FILE, Artifact
 
 LeaveOut = Literal["question", "prompt"]
@@ -53,7 +53,7 @@ def held_out(artifact: Artifact, table: OutcomeTable, leave_out: LeaveOut = "que
     """Rows whose prompt the router was trained on, and by default also those with the same question
     and other options, are known; the others are new.
 
-    Raises DataError where nothing is new.
+    Raises Unscorable where nothing is new.
     """
     codes = np.full(len(table), NEW, dtype=np.uint8)
     if leave_out == "question":
@@ -64,7 +64,7 @@ def held_out(artifact: Artifact, table: OutcomeTable, leave_out: LeaveOut = "que
     found = HeldOut(codes)
     if not len(found.fresh):
         counts = ", ".join(f"{n} {name}" for name, n in found.left_out().items() if n)
-        raise DataError(
+        raise Unscorable(
             f"no row is new to this router: of {len(table)} rows it was trained on all ({counts}); "
             "give it outcomes of other prompts, or train it with a share kept out (--test-share)"
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.errors import DataError
 from app.lab.assessment import REPEATS, assess
-from app.lab.baselines import Baselines, learn_baselines
+from app.lab.baselines import LENGTH, TASK_MEAN, Baselines, learn_baselines
 from app.lab.embedding import EmbeddingCache, embed_all
 from app.lab.figures import ROUTER, Assessment
 from app.lab.held_out import HeldOut, LeaveOut, held_out
@@ -25,8 +25,6 @@ from app.lab.trial import Pool, Predicted, Trial, Unscorable, build_trial, choos
 from app.routing.artifact import Artifact
 from app.routing.encoder.base import Encoder
 from app.routing.model_names import canonical_name
-
-LENGTH, TASK_MEAN = "length", "task mean"
 
 Stage = Callable[[str, int], Callable[[int], None]]
 """Begins a stage of work with a name and a number of steps; returns what counts them."""
@@ -80,7 +78,8 @@ def measure(
 ) -> Measurement:
     """Scores each source of a table whose rows were not merged.
 
-    Raises DataError where nothing is new, a model is unknown, or no source can be scored.
+    Raises DataError where a model is unknown, and of these Unscorable where nothing is new or no
+    source can be scored.
     """
     candidates, required = _chosen(artifact, table, settings)
 
@@ -99,7 +98,7 @@ def measure(
         sources.append(_score(artifact, encoder, trial, baselines, settings, encode, stage))
     if not sources:
         reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
-        raise DataError(f"no source can be scored: {reasons}")
+        raise Unscorable(f"no source can be scored: {reasons}")
     return Measurement(str(artifact.directory), settings, held.left_out(), tuple(sources), skipped)
 
 

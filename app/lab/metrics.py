@@ -7,13 +7,10 @@ second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from app.lab.resampling import LEVEL, Resamples, interval, resampled_apgr
 
 Array = NDArray[np.float64]
 
@@ -109,24 +106,3 @@ def routellm_curve(gain: Array, weak: Array, strong: Array, points: int = 10) ->
         share.append(float(chosen.mean()))
         quality.append(float(np.where(chosen, strong, weak).mean()))
     return Curve(np.array(share), np.array(quality))
-
-
-def task_mean_gain(train_tasks: Sequence[str], train_gain: Array, tasks: Sequence[str]) -> Array:
-    """What knowing only the task's name would predict: its mean gain in training, or the overall
-    mean.
-    """
-    overall = float(np.nanmean(train_gain))
-    sums: dict[str, list[float]] = {}
-    for task, gain in zip(train_tasks, train_gain, strict=True):
-        if not np.isnan(gain):
-            sums.setdefault(task, []).append(float(gain))
-    means = {task: float(np.mean(gains)) for task, gains in sums.items()}
-    return np.array([means.get(task, overall) for task in tasks])
-
-
-def bootstrap_interval(
-    gain: Array, weak: Array, strong: Array, *, seed: int, repeats: int = 500, level: float = LEVEL
-) -> tuple[float, float]:
-    """Item-level bootstrap interval of the exact APGR; nan where it is undefined."""
-    values = resampled_apgr(gain, weak, strong, Resamples(len(gain), repeats, seed))
-    return interval(values, level) or (float("nan"), float("nan"))

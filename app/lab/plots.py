@@ -94,16 +94,17 @@ def pictures(assessment: Assessment, theme: Theme) -> dict[str, bytes]:
     drawn["reliability"] = lambda figure: _reliability(figure, assessment, theme)
     if assessment.extra.get("robustness"):
         drawn["robustness"] = lambda figure: _robustness(figure, assessment, theme)
-    return {kind: _png(draw, theme, kind) for kind, draw in drawn.items()}
+    return {kind: png(draw, theme, _HEIGHTS.get(kind, _HEIGHT)) for kind, draw in drawn.items()}
 
 
-def _png(draw: Callable[[Any], None], theme: Theme, kind: str) -> bytes:
+def png(draw: Callable[[Any], None], theme: Theme, height: float) -> bytes:
+    """What `draw` does with a figure so many inches high, in the colours of the theme."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with _style(theme):
         figure = Figure(
-            figsize=(_WIDTH, _HEIGHTS.get(kind, _HEIGHT)),
+            figsize=(_WIDTH, height),
             dpi=_DPI,
             layout="constrained",
             facecolor=theme.paper,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ _ALT = {
     "robustness": "Share of decisions that each change of wording flips",
 }
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1f2430; --muted: #6b7280;
   --line: #e3e6eb; --mine: #0067a5; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171c; --ink: #e8eaee;
@@ -62,11 +62,11 @@ def write_report(
     written, sections = [file], []
     for source in found.sources:
         light, dark = pictures(source, LIGHT), pictures(source, DARK)
-        for kind, picture in light.items():
-            path = file.with_name(f"{file.stem}-{_plain(source.trial.source)}-{kind}.png")
-            path.write_bytes(picture)
+        for kind, content in light.items():
+            path = file.with_name(f"{file.stem}-{plain_name(source.trial.source)}-{kind}.png")
+            path.write_bytes(content)
             written.append(path)
-        shown = "".join(_picture(kind, light[kind], dark[kind]) for kind in light)
+        shown = "".join(picture(light[kind], dark[kind], _ALT[kind]) for kind in light)
         sections.append(_section(source, shown))
     name = title or found.router
     file.write_text(_page(name, found, manifest, sections), encoding="utf-8")
@@ -85,7 +85,7 @@ def _page(
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}: evaluation</title><style>{_STYLE}</style></head><body>"
+        f"<title>{escape(title)}: evaluation</title><style>{STYLE}</style></head><body>"
         f"<h1>{escape(title)}</h1>"
         f"<p>Trained on {manifest.get('rows', 0):,} prompts of {len(manifest.get('models', ()))} "
         f"models, encoder {escape(str(encoder.get('name', 'unknown')))}. Scored on prompts that "
@@ -119,10 +119,11 @@ def _section(source: Assessment, shown: str) -> str:
     )
 
 
-def _picture(kind: str, light: bytes, dark: bytes) -> str:
+def picture(light: bytes, dark: bytes, alt: str) -> str:
+    """A PNG for each kind of page, inside the page; the reader's colour scheme chooses."""
     return (
         '<figure><picture><source media="(prefers-color-scheme: dark)" '
-        f'srcset="{_data(dark)}"><img alt="{escape(_ALT[kind])}" src="{_data(light)}">'
+        f'srcset="{_data(dark)}"><img alt="{escape(alt)}" src="{_data(light)}">'
         "</picture></figure>"
     )
 
@@ -151,7 +152,7 @@ def _ranking(source: Assessment) -> str:
                 _share(share.value),
             ]
         )
-    return _table([*head, "calls for 95 %"], rows)
+    return table([*head, "calls for 95 %"], rows)
 
 
 def _money(source: Assessment) -> str:
@@ -174,7 +175,7 @@ def _money(source: Assessment) -> str:
                 _number(score),
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _singles(source: Assessment) -> str:
@@ -193,19 +194,22 @@ def _singles(source: Assessment) -> str:
                 *(_number(value) for value in (held.ece, held.brier, held.auroc)),
             ]
         )
-    return _table([*head, f"ECE ({BINS} equal-width bins)", "Brier", "AUROC"], rows)
+    return table([*head, f"ECE ({BINS} equal-width bins)", "Brier", "AUROC"], rows)
 
 
 def _speeds(speeds: Mapping[str, Any]) -> str:
     dials = [speeds["never"], *speeds["when_unsure"], speeds["always"]]
     rows = [[f"{each['encoded']:.0%}", _number(each["apgr"])] for each in dials]
-    return _table(["encoded", "APGR"], rows)
+    return table(["encoded", "APGR"], rows)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], mine: Collection[str] = (ROUTER,)
+) -> str:
+    """A table that scrolls where it is too wide; rows that begin with `mine` stand out."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "".join(
-        ('<tr class="mine">' if row[0] == ROUTER else "<tr>")
+        ('<tr class="mine">' if row[0] in mine else "<tr>")
         + "".join(f"<td>{escape(cell)}</td>" for cell in row)
         + "</tr>"
         for row in rows
@@ -215,7 +219,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A source's name as part of a file's."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "source"
 

@@ -51,22 +51,44 @@ def resampled_apgr(gain: Array, weak: Array, strong: Array, resamples: Resamples
     """APGR of each resample, exactly `exact_curve(...).apgr()` of its prompts. nan where the strong
     model is not the better one in a resample.
     """
-    order = np.argsort(-gain, kind="stable")
+    area, gap = _recovered(gain, weak, strong, resamples, np.arange(len(gain)))
+    return _ratio(area, gap)
+
+
+def resampled_apgr_within(
+    gain: Array, weak: Array, strong: Array, folds: NDArray[np.intp], resamples: Resamples
+) -> Array:
+    """APGR of each resample where every fold is swept by itself, at the same share of calls: the
+    mean of the folds' APGR, each with the weight of what there is to gain in it.
+    """
+    area, gap = np.zeros((2, resamples.repeats))
+    for fold in np.unique(folds):
+        of_fold = _recovered(gain, weak, strong, resamples, np.flatnonzero(folds == fold))
+        area, gap = area + of_fold[0], gap + of_fold[1]
+    return _ratio(area, gap)
+
+
+def _recovered(
+    gain: Array, weak: Array, strong: Array, resamples: Resamples, rows: NDArray[np.intp]
+) -> tuple[Array, Array]:
+    """Of some prompts in each resample: the area under what their ranking wins over the share of
+    strong calls, and what there is to win, both as sums over prompts.
+    """
+    order = rows[np.argsort(-gain[rows], kind="stable")]
     ordered = gain[order]
     last_of_tie = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     true_gain = (strong - weak)[order].astype(np.float32)
-    parts = []
+    areas, gaps = [np.empty(0)], [np.empty(0)]
     for block in resamples.blocks():
         drawn = block[:, order]
         share = _from_zero(np.cumsum(drawn, axis=1, dtype=np.float64)[:, last_of_tie])
         won = _from_zero(np.cumsum(drawn * true_gain, axis=1, dtype=np.float64)[:, last_of_tie])
         # Ties run along the straight line between their ends: the mean of all their orders.
         area = ((won[:, 1:] + won[:, :-1]) * np.diff(share, axis=1)).sum(axis=1) / 2
-        gap = won[:, -1]
-        parts.append(
-            np.divide(area, gap * resamples.size, out=np.full(len(gap), np.nan), where=gap > 0)
-        )
-    return np.concatenate(parts) if parts else np.empty(0)
+        count = share[:, -1]
+        areas.append(np.divide(area, count, out=np.zeros_like(area), where=count > 0))
+        gaps.append(won[:, -1])
+    return np.concatenate(areas), np.concatenate(gaps)
 
 
 def interval(values: Array, level: float = LEVEL) -> tuple[float, float] | None:
@@ -78,6 +100,10 @@ def interval(values: Array, level: float = LEVEL) -> tuple[float, float] | None:
         return None
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
 def _from_zero(sums: Array) -> Array:

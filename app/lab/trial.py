@@ -25,7 +25,7 @@ WORTH_TRYING = 0.5
 
 
 class Unscorable(DataError):
-    """A source that can't be scored with these models; the message says why."""
+    """Outcomes that can't be scored with these models; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.lab.evaluation import Pair
 from app.lab.outcomes import build_table, split
 from app.lab.synthetic import WordEncoder, synthetic_rows
 from app.routing.estimators.classifier import ClassifierHeads, PairHead, TunedHeads
 from benchmarks import encoders
-from benchmarks.encoders import UNTOUCHED, Problem, Tuned, knn_gain, predictions, ridge_gain
+from benchmarks.encoders import UNTOUCHED, Pair, Problem, Tuned, knn_gain, predictions, ridge_gain
 
 
 def test_scorers_find_a_gain_that_lies_along_a_direction() -> None:
@@ -29,8 +28,7 @@ def test_scorers_find_a_gain_that_lies_along_a_direction() -> None:
 @pytest.fixture
 def problem(monkeypatch: pytest.MonkeyPatch) -> tuple[Problem, np.ndarray, np.ndarray]:
     pair = Pair("synthetic", "large", "small")
-    monkeypatch.setattr(encoders, "DEFAULT_PAIRS", (pair, Pair("synthetic", "large", "nobody")))
-    monkeypatch.setattr(encoders, "SOURCES", ("synthetic",))
+    monkeypatch.setattr(encoders, "PAIRS", (pair, Pair("synthetic", "large", "nobody")))
     monkeypatch.setattr(encoders, "REPEATS", 100)
     train, test = split(build_table(synthetic_rows(1500, seed=3)), 0.3)
     found = encoders.problems(train, test)

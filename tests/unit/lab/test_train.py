@@ -7,13 +7,15 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
+from app.cli import eval as eval_cli
 from app.cli import train as cli
 from app.errors import DataError
 from app.lab import train as training
 from app.lab.embedding import EmbeddingCache, embed_all
-from app.lab.evaluation import Pair, evaluate_pairs
+from app.lab.figures import ROUTER
 from app.lab.fit import FitSettings, fit_heads, fit_lengths, fit_table
-from app.lab.outcomes import OutcomeTable, build_table, split
+from app.lab.measuring import MeasureSettings, measure
+from app.lab.outcomes import OutcomeTable, build_table
 from app.lab.stacking import fold_of
 from app.lab.synthetic import TOPICS, WordEncoder, synthetic_rows, train_synthetic, true_quality
 from app.lab.train import TrainSettings, train
@@ -53,22 +55,15 @@ def test_finds_the_truth(router_directory: Path) -> None:
     assert float(np.sqrt(np.mean(np.square(errors)))) < 0.12
 
 
-def test_beats_chance_on_prompts_it_has_not_seen(
-    table: OutcomeTable, router_directory: Path
-) -> None:
-    train_rows, _ = split(table, 0.15)
+def test_beats_chance_on_prompts_it_has_not_seen(router_directory: Path) -> None:
     fresh = build_table(synthetic_rows(800, seed=2), merge=False)
-    vectors = WordEncoder().encode(fresh.prompts)
-    (result,) = evaluate_pairs(
-        load_artifact(router_directory),
-        train_rows,
-        fresh,
-        vectors,
-        [Pair("synthetic", "large", "small"), Pair("synthetic", "large", "unknown")],
-    )
-    assert result.rows == 800
-    assert result.apgr > 0.6
-    assert result.apgr_low < result.apgr < result.apgr_high
+    settings = MeasureSettings(strong="large", weak="small", robustness=0, repeats=50)
+    (source,) = measure(load_artifact(router_directory), WordEncoder(), fresh, settings).sources
+    assert len(source.trial) == 800
+    apgr = source.method(ROUTER).ranking["apgr"]
+    assert apgr.interval is not None
+    assert 0.6 < apgr.value < apgr.interval[1]
+    assert 0.55 < apgr.interval[0] < apgr.value
 
 
 def test_no_prompt_text_is_kept(table: OutcomeTable, router_directory: Path) -> None:
@@ -192,9 +187,30 @@ def test_the_command(tmp_path: Path) -> None:
     assert report["manifest"]["models"] == ["large", "small"]
     assert load_artifact(tmp_path / "out").models == ("large", "small")
     assert report["manifest"]["provenance"]["data"][0]["file"] == "data.jsonl"
+    assert report["test"] is None, "9 prompts are too few to score"
     table = CliRunner().invoke(cli.command, arguments)
     assert table.exit_code == 0
     assert "3 models" in table.stdout
+    assert "No source has enough prompts" in table.stdout
+
+
+def test_training_and_eval_tell_the_same_figures(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data.jsonl", 400)
+    out = tmp_path / "out"
+    common = ["--data", str(data), "--cache", str(tmp_path), "--json"]
+    trained = CliRunner().invoke(cli.command, [*common, "--out", str(out), "--test-share", "0.3"])
+    scored = CliRunner().invoke(
+        eval_cli.command, [*common, "--router", str(out), "--robustness", "0"]
+    )
+    assert (trained.exit_code, scored.exit_code) == (0, 0), trained.output + scored.output
+    test, told = orjson.loads(trained.stdout)["test"], orjson.loads(scored.stdout)
+    assert test["sources"] == told["sources"]
+    (source,) = test["sources"]
+    assert source["rows"] + sum(source["left_out"].values()) == 400
+    shown = CliRunner().invoke(
+        cli.command, [*common[:-1], "--out", str(out), "--test-share", "0.3"]
+    )
+    assert "On prompts kept out of training" in shown.stdout
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
