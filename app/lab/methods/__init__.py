@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.lab.methods.base import Fit, FittedMethod
+from app.lab.methods.pools import fit_pools
+from app.lab.methods.similarity import fit_similarity
 from app.lab.methods.smoothed import fit_clusters, fit_smoothed
 
 __all__ = ["FITS", "Fit", "FittedMethod"]
@@ -12,5 +14,7 @@ __all__ = ["FITS", "Fit", "FittedMethod"]
 FITS: Mapping[str, Fit] = {
     "knn": fit_smoothed,
     "clusters": fit_clusters,
+    "pools": fit_pools,
+    "similarity-weighted": fit_similarity,
 }
 """By the names of `app.routing.estimators.kinds.KINDS`."""

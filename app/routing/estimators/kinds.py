@@ -7,11 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.routing.estimators.method import Bind
+from app.routing.estimators.pools import bind_pools
+from app.routing.estimators.similarity import bind_similarity
 from app.routing.estimators.smoothed import bind_clusters, bind_smoothed
 
 KINDS: Mapping[str, Bind] = {
     "knn": bind_smoothed,
     "clusters": bind_clusters,
+    "pools": bind_pools,
+    "similarity-weighted": bind_similarity,
 }
 
 DEFAULT_KIND = "knn"
