@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.routing.estimators.factors import bind_factors
 from app.routing.estimators.method import Bind
 from app.routing.estimators.pools import bind_pools
 from app.routing.estimators.similarity import bind_similarity
@@ -16,6 +17,7 @@ KINDS: Mapping[str, Bind] = {
     "clusters": bind_clusters,
     "pools": bind_pools,
     "similarity-weighted": bind_similarity,
+    "matrix-factorization": bind_factors,
 }
 
 DEFAULT_KIND = "knn"

@@ -19,7 +19,7 @@ from app.routing.artifact import Artifact
 from app.routing.estimators.base import Candidate, Query
 
 Routed = Callable[[Ground, str], Artifact]
-KINDS = ("pools", "similarity-weighted")
+KINDS = ("pools", "similarity-weighted", "matrix-factorization")
 MODELS = ("small", "medium", "large")
 
 
