@@ -167,6 +167,7 @@ def _write_files(router: TrainedRouter, staged: Path, tasks: Sequence[str]) -> N
         "task_codes": np.array([codes[task] for task in outcomes.tasks], dtype=np.uint16),
         "row_clusters": ground.fitted.row_clusters,
         "difficulty": ground.fitted.difficulty.astype(np.float16),
+        "relative": outcomes.relative,
         "cells": table.cells,
         "counts": table.counts,
         "ability": table.ability,
