@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -57,7 +58,10 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Outcomes, vectors and what is fitted on them for every kind. `folds` (n,) go by question."""
+    """Outcomes, vectors and what is fitted on them for every kind. `folds` (n,) go by question.
+
+    `encoder` is the directory of the one that made the vectors, if it is known.
+    """
 
     table: OutcomeTable
     vectors: Vectors
@@ -69,6 +73,7 @@ class Ground:
     fit: FitSettings
     knn: KnnSettings
     seed: int
+    encoder: Path | None = None
 
 
 def fit_ground(
