@@ -1,7 +1,7 @@
 """RouteLLM's similarity-weighted ranking (Ong et al. 2024, arXiv 2406.18665): for each query a
 Bradley-Terry model of who beats whom, in which comparisons on prompts like it weigh more.
 
-The paper fits it on all comparisons, without any prior, which takes it half a second a request.
+The paper fits it on all comparisons, without any prior, at a third of a second a request.
 Here it is fitted on the nearest known prompts alone, and held to what the clusters say by a ridge,
 so that few comparisons make no model unbeatable. Weights are the paper's, but for a constant. Any
 number of models; a comparison is a pair of scores on one prompt.
