@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from app.routing.encoder.base import Encoder
 
 DEFAULT_ENCODER = Path(__file__).resolve().parents[2] / "router_models" / "encoder-minilm"
-ESTIMATORS = ("knn", "clusters")
+ESTIMATORS = (
+    "knn",
+    "clusters",
+    "pools",
+    "similarity-weighted",
+    "matrix-factorization",
+    "classifier",
+)
 """Kinds of estimator, the default first: those of `app.routing.estimators.kinds`, which takes numpy
 to ask; a test holds them together.
 """

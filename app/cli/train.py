@@ -65,7 +65,9 @@ def command(
     from app.lab.train import TrainSettings
 
     console = Console(stderr=True)
-    settings = TrainSettings(seed=seed, test_share=test_share, estimator=estimator)
+    settings = TrainSettings(
+        seed=seed, test_share=test_share, estimator=estimator, encoder=encoder_directory
+    )
     wanted = lab.names(models)
     try:
         manifest, found = _run(
@@ -96,8 +98,11 @@ def _run(
     from app.lab.sources import refuse_evaluation_only
     from app.lab.train import train, write_router
     from app.routing.encoder.onnx import OnnxEncoder
+    from app.routing.estimators.classifier import read_heads
 
     encoder = OnnxEncoder(encoder_directory)
+    if settings.estimator == "classifier":
+        read_heads(encoder_directory)  # Encoding takes minutes; what is missing is said before.
     rows = read_outcomes(files)
     refuse_evaluation_only(rows)
     train_rows, _ = split(build_table(rows, models=models), settings.test_share)

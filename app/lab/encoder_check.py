@@ -95,7 +95,7 @@ def _encode(
 def _apgr(vectors: Vectors, table: OutcomeTable, strong: str, weak: str) -> float:
     ground = fit_ground(table, vectors, FitSettings(), KnnSettings(), seed=0)
     terms = log_odds_terms(ground.unseen)
-    weights = fit_weights(terms, table.scores)
+    weights = fit_weights(terms, table.scores, table.relative)
     quality = sigmoid(sum((w * term for w, term in zip(weights, terms, strict=True)), np.zeros(1)))
     high, low = table.columns[strong], table.columns[weak]
     both = ~np.isnan(table.scores[:, high]) & ~np.isnan(table.scores[:, low])

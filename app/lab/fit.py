@@ -56,13 +56,19 @@ def quantise_scores(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def fit_table(
-    vectors: Vectors, scores: NDArray[np.float32], settings: FitSettings, seed: int
+    vectors: Vectors,
+    scores: NDArray[np.float32],
+    settings: FitSettings,
+    seed: int,
+    relative: NDArray[np.bool_] | None = None,
 ) -> FittedTable:
-    """Clusters the prompts and fits the item-response model over them."""
+    """Clusters the prompts and fits the item-response model over them. Rows of win rates, which
+    `relative` marks, are as hard as any: difficulty 0.
+    """
     centroids = cluster(vectors, min(settings.clusters, max(1, len(vectors) // 8)), seed)
     clusters = len(centroids)
     row_clusters = np.argmax(vectors @ centroids.T, axis=1)
-    fit = fit_item_response(scores, row_clusters, clusters, settings.precisions)
+    fit = fit_item_response(scores, row_clusters, clusters, settings.precisions, relative)
     cells = log_odds_of(mean_quality(fit.cells, fit.spread[:, None]))
     counts = np.zeros((clusters, scores.shape[1]))
     np.add.at(counts, row_clusters, ~np.isnan(scores))
@@ -75,6 +81,8 @@ def fit_table(
         weights=(np.bincount(row_clusters, minlength=clusters) / len(vectors)).astype(np.float32),
     )
     difficulty = _difficulty(cells[row_clusters], scores, settings.difficulty_precision)
+    if relative is not None:
+        difficulty[relative] = 0.0
     return FittedTable(table, row_clusters.astype(np.uint16), difficulty.astype(np.float32))
 
 

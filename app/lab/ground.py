@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -57,7 +58,10 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Outcomes, vectors and what is fitted on them for every kind. `folds` (n,) go by question."""
+    """Outcomes, vectors and what is fitted on them for every kind. `folds` (n,) go by question.
+
+    `encoder` is the directory of the one that made the vectors, if it is known.
+    """
 
     table: OutcomeTable
     vectors: Vectors
@@ -69,6 +73,7 @@ class Ground:
     fit: FitSettings
     knn: KnnSettings
     seed: int
+    encoder: Path | None = None
 
 
 def fit_ground(
@@ -81,8 +86,8 @@ def fit_ground(
 ) -> Ground:
     """`advance` counts rows cross-fitted."""
     folds = fold_of(table.prompts, FOLDS, seed)
-    unseen = _out_of_fold(vectors, table.scores, folds, fit, knn, seed, advance)
-    fitted = fit_table(vectors, table.scores, fit, seed)
+    unseen = _out_of_fold(vectors, table, folds, fit, knn, seed, advance)
+    fitted = fit_table(vectors, table.scores, fit, seed, table.relative)
     return Ground(
         table=table,
         vectors=vectors,
@@ -108,14 +113,14 @@ def fold_of(prompts: Sequence[str], folds: int, seed: int) -> NDArray[np.intp]:
 
 def _out_of_fold(
     vectors: Vectors,
-    scores: NDArray[np.float32],
+    table: OutcomeTable,
     folds: NDArray[np.intp],
     fit: FitSettings,
     knn: KnnSettings,
     seed: int,
     advance: Advance | None,
 ) -> Unseen:
-    n = len(scores)
+    n, scores = len(table), table.scores
     unseen = Unseen(
         rows=np.full((n, knn.count), -1, dtype=np.int32),
         similarities=np.zeros((n, knn.count), dtype=np.float32),
@@ -126,7 +131,7 @@ def _out_of_fold(
     for fold in range(int(folds.max()) + 1):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         if len(train) and len(test):
-            _one_fold(unseen, vectors, scores, train, test, fit, knn, seed)
+            _one_fold(unseen, vectors, table, train, test, fit, knn, seed)
         if advance is not None:
             advance(len(test))
     return unseen
@@ -135,16 +140,21 @@ def _out_of_fold(
 def _one_fold(
     unseen: Unseen,
     vectors: Vectors,
-    scores: NDArray[np.float32],
+    table: OutcomeTable,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
     fit: FitSettings,
     knn: KnnSettings,
     seed: int,
 ) -> None:
-    fitted = fit_table(vectors[train], scores[train], fit, seed)
+    scores, relative = table.scores[train], table.relative[train]
+    fitted = fit_table(vectors[train], scores, fit, seed, relative)
     evidence = LocalEvidence(
-        quantise_scores(scores[train]), fitted.prior(), fitted.difficulty.astype(np.float64), knn
+        quantise_scores(scores),
+        fitted.prior(),
+        fitted.difficulty.astype(np.float64),
+        knn,
+        relative,
     )
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors[train])

@@ -5,6 +5,10 @@ difficulty of the row). Without the rows, a model scored only on the hard half o
 look weak beside one scored on the easy half; models scored on both halves show which is which. Rows
 have few scores each, so their difficulty is integrated over, not estimated along: marginal maximum
 likelihood by EM (Bock and Aitkin 1981), with Gaussian priors on the rest.
+
+Rows of win rates have no level. Each is taken at an even one, so that it tells how the models in it
+differ and nothing else: they move bents, and abilities against each other, as they would if all
+else of the row were known.
 """
 
 from __future__ import annotations
@@ -55,31 +59,50 @@ def fit_item_response(
     row_clusters: NDArray[np.intp],
     clusters: int,
     precisions: Precisions,
+    relative: NDArray[np.bool_] | None = None,
 ) -> ItemResponse:
-    """Positive difficulty is easier than the cluster, as log-odds go."""
-    known = _Outcomes(scores, row_clusters, clusters)
+    """Positive difficulty is easier than the cluster, as log-odds go. `relative` rows are of win
+    rates, and have a difficulty of 0.
+    """
+    known = _Outcomes(scores, row_clusters, clusters, relative)
     ability, ease = np.zeros(scores.shape[1]), np.zeros(clusters)
     bent = np.zeros((clusters, scores.shape[1]))
     spread = np.full(clusters, _FIRST_SPREAD)
     for _ in range(_ROUNDS):
         cells = ability[None, :] + ease[:, None] + bent
-        surprise, information = known.expect(cells, spread)
-        _improve(ability, ease, bent, surprise, information, precisions)
+        _improve(ability, ease, bent, known.expect(cells, spread), precisions)
         spread = known.spread()
     cells = ability[None, :] + ease[:, None] + bent
     known.expect(cells, spread)
     return ItemResponse(ability, ease, cells, known.difficulty, spread)
 
 
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """Sums over the posterior in each cell, (clusters, models): of score minus expectation, of
+    p(1-p), and of that in rows that have a level.
+    """
+
+    surprise: Array
+    information: Array
+    level: Array
+
+
 class _Outcomes:
     """The known scores, and each row's posterior over the nodes of its difficulty."""
 
     def __init__(
-        self, scores: NDArray[np.float32], row_clusters: NDArray[np.intp], clusters: int
+        self,
+        scores: NDArray[np.float32],
+        row_clusters: NDArray[np.intp],
+        clusters: int,
+        relative: NDArray[np.bool_] | None,
     ) -> None:
         self._rows, self._models = np.nonzero(~np.isnan(scores))
         self._observed = scores[self._rows, self._models].astype(np.float64)
         self._scored, self._first = np.unique(self._rows, return_index=True)
+        levelled = np.ones(len(scores)) if relative is None else (~relative).astype(np.float64)
+        self._levelled, self._levelled_row = levelled[self._rows], levelled
         self._of_scored = np.searchsorted(self._scored, self._rows)
         self._row_clusters = np.asarray(row_clusters)
         self._cells = self._row_clusters[self._rows] * scores.shape[1] + self._models
@@ -89,12 +112,10 @@ class _Outcomes:
         self.difficulty = np.zeros(len(scores))
         self._squares = np.zeros(len(scores))
 
-    def expect(self, cells: Array, spread: Array) -> tuple[Array, Array]:
-        """The E step: each cell's sum of score minus expectation, and of p(1-p), over the
-        posterior.
-        """
-        width = np.sqrt(spread)[self._row_clusters]
-        base = cells.ravel()[self._cells]
+    def expect(self, cells: Array, spread: Array) -> _Expected:
+        """The E step."""
+        width = np.sqrt(spread)[self._row_clusters] * self._levelled_row
+        base = self._without_level(cells.ravel()[self._cells])
         log_odds = base[:, None] + width[self._rows][:, None] * self._nodes
         likelihood = self._observed[:, None] * log_odds - np.logaddexp(0.0, log_odds)
         posterior = np.add.reduceat(likelihood, self._first, axis=0) + self._log_weights
@@ -104,19 +125,32 @@ class _Outcomes:
         expected = sigmoid(log_odds)
         share = posterior[self._of_scored]
         size = self._shape[0] * self._shape[1]
-        surprise = self._observed - (share * expected).sum(axis=1)
+        surprise = self._without_level(self._observed - (share * expected).sum(axis=1))
         information = (share * expected * (1.0 - expected)).sum(axis=1)
-        sums = (np.bincount(self._cells, values, size) for values in (surprise, information))
-        first, second = (np.asarray(s, dtype=np.float64).reshape(self._shape) for s in sums)
-        return first, second
+        sums = (
+            np.asarray(np.bincount(self._cells, values, size), dtype=np.float64)
+            for values in (surprise, information, information * self._levelled)
+        )
+        return _Expected(*(values.reshape(self._shape) for values in sums))
 
     def spread(self) -> Array:
-        """The variance of difficulty in each cluster, shrunk to the overall one."""
-        overall = float(self._squares[self._scored].mean())
-        of_cluster = self._row_clusters[self._scored]
-        sums = np.bincount(of_cluster, self._squares[self._scored], self._shape[0])
+        """The variance of difficulty in each cluster, shrunk to the overall one; 0 where all rows
+        are of win rates.
+        """
+        rows = self._scored[self._levelled_row[self._scored] > 0]
+        overall = float(self._squares[rows].mean()) if len(rows) else 0.0
+        of_cluster = self._row_clusters[rows]
+        sums = np.bincount(of_cluster, self._squares[rows], self._shape[0])
         members = np.bincount(of_cluster, minlength=self._shape[0])
         return np.asarray((sums + _SPREAD_ROWS * overall) / (members + _SPREAD_ROWS))
+
+    def _without_level(self, values: Array) -> Array:
+        """Values by score, those of a row of win rates less their mean."""
+        if self._levelled.all():
+            return values
+        counts = np.bincount(self._rows, minlength=len(self._levelled_row))
+        means = np.bincount(self._rows, values, len(counts)) / np.maximum(counts, 1)
+        return np.asarray(values - (1.0 - self._levelled) * means[self._rows])
 
     def _remember(self, posterior: Array, width: Array) -> None:
         scored = width[self._scored]
@@ -128,19 +162,22 @@ def _improve(
     ability: Array,
     ease: Array,
     bent: Array,
-    surprise: Array,
-    information: Array,
+    known: _Expected,
     precisions: Precisions,
 ) -> None:
     """The M step, in place: one Newton step of all cells, shared out between the three parts."""
     moved = np.zeros_like(bent)
+    # Rows of win rates do not notice what moves all models of a cluster alike.
+    relative = known.information - known.level
+    shares = relative / np.maximum(relative.sum(axis=1, keepdims=True), 1e-12)
     for _ in range(_INNER_ROUNDS):
-        for part, precision, axis in (
-            (ability, precisions.ability, 0),
-            (ease, precisions.ease, 1),
-            (bent, precisions.bent, None),
+        for part, precision, axis, weight in (
+            (ability, precisions.ability, 0, known.information),
+            (ease, precisions.ease, 1, known.level),
+            (bent, precisions.bent, None, known.information),
         ):
-            left, weight = surprise - information * moved, information
+            apart = moved - (shares * moved).sum(axis=1, keepdims=True)
+            left = known.surprise - known.level * moved - relative * apart
             if axis is not None:
                 left, weight = left.sum(axis=axis), weight.sum(axis=axis)
             step = (left - precision * part) / (weight + precision)

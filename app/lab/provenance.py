@@ -28,7 +28,7 @@ def describe(
     chosen = f" --models {','.join(models)}" if models else ""
     return {
         "command": f"pointsman train --data {names} --out DIR{chosen} --seed {settings.seed}"
-        f" --test-share {settings.test_share}",
+        f" --test-share {settings.test_share} --estimator {settings.estimator}",
         "data": [
             {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()} for path in files
         ],

@@ -11,7 +11,7 @@ import platform
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,18 @@ FEWEST_ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """`test_share` of all questions is kept out of everything fitted; `estimator` is a kind."""
+    """`test_share` of all questions is kept out of everything fitted; `estimator` is a kind.
+
+    `encoder` is the directory of the one that makes the vectors: the kind `classifier` reads its
+    heads.
+    """
 
     seed: int = 0
     test_share: float = 0.15
     estimator: str = DEFAULT_KIND
     fit: FitSettings = field(default_factory=FitSettings)
     knn: KnnSettings = field(default_factory=KnnSettings)
+    encoder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,8 @@ def prepare(
     if np.nanmin(table.scores) == np.nanmax(table.scores):
         raise DataError("field score: all scores are equal, so there is nothing to learn")
     with one_thread():
-        return fit_ground(table, vectors, settings.fit, settings.knn, settings.seed, advance)
+        ground = fit_ground(table, vectors, settings.fit, settings.knn, settings.seed, advance)
+    return replace(ground, encoder=settings.encoder)
 
 
 def train_on(
@@ -167,6 +173,7 @@ def _write_files(router: TrainedRouter, staged: Path, tasks: Sequence[str]) -> N
         "task_codes": np.array([codes[task] for task in outcomes.tasks], dtype=np.uint16),
         "row_clusters": ground.fitted.row_clusters,
         "difficulty": ground.fitted.difficulty.astype(np.float16),
+        "relative": outcomes.relative,
         "cells": table.cells,
         "counts": table.counts,
         "ability": table.ability,

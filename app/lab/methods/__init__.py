@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.lab.methods.base import Fit, FittedMethod
+from app.lab.methods.factors import fit_factors
+from app.lab.methods.pools import fit_pools
+from app.lab.methods.similarity import fit_similarity
 from app.lab.methods.smoothed import fit_clusters, fit_smoothed
+from app.lab.methods.tuned import fit_tuned
 
 __all__ = ["FITS", "Fit", "FittedMethod"]
 
 FITS: Mapping[str, Fit] = {
     "knn": fit_smoothed,
     "clusters": fit_clusters,
+    "pools": fit_pools,
+    "similarity-weighted": fit_similarity,
+    "matrix-factorization": fit_factors,
+    "classifier": fit_tuned,
 }
 """By the names of `app.routing.estimators.kinds.KINDS`."""

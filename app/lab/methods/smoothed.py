@@ -18,7 +18,7 @@ _STEPS = 200
 
 
 def fit_smoothed(ground: Ground, advance: Advance | None = None) -> FittedMethod:
-    weights = fit_weights(log_odds_terms(ground.unseen), ground.table.scores)
+    weights = fit_weights(log_odds_terms(ground.unseen), ground.table.scores, ground.table.relative)
     smoothing = SmoothingWeights(*(round(float(weight), 4) for weight in weights))
     return FittedMethod("knn", settings={"smoothing": asdict(smoothing)})
 
@@ -28,15 +28,21 @@ def fit_clusters(ground: Ground, advance: Advance | None = None) -> FittedMethod
     return FittedMethod("clusters")
 
 
-def fit_weights(terms: Sequence[Array], scores: NDArray[np.float32]) -> Array:
+def fit_weights(
+    terms: Sequence[Array],
+    scores: NDArray[np.float32],
+    relative: NDArray[np.bool_] | None = None,
+) -> Array:
     """Weights, from 0 to 2, of terms (rows, models) in log-odds: of least squared error in quality
     and, within each row, in the differences between models.
 
     Differences are what routing decides by, so they count as much as the level. Every row counts
-    once, however many models answered it. Projected Gauss-Newton.
+    once, however many models answered it; a `relative` one, of win rates, in the differences only.
+    Projected Gauss-Newton.
     """
     known = ~np.isnan(scores)
     share = known / known.sum(axis=1, keepdims=True)
+    level = share if relative is None else share * ~relative[:, None]
     answered = known.sum(axis=1, keepdims=True) >= 2
     weights = np.ones(len(terms))
     for _ in range(_STEPS):
@@ -46,17 +52,18 @@ def fit_weights(terms: Sequence[Array], scores: NDArray[np.float32]) -> Array:
         slope = quality * (1.0 - quality) * known
         slopes = [slope * term for term in terms]
         gradient, curvature = np.zeros(len(terms)), np.zeros((len(terms), len(terms)))
-        for residual, jacobian in (
-            (error, slopes),
+        for counted, residual, jacobian in (
+            (level, error, slopes),
             (
+                share,
                 _centred(error, share, known, answered),
                 [_centred(s, share, known, answered) for s in slopes],
             ),
         ):
             for i, one in enumerate(jacobian):
-                gradient[i] += float((share * one * residual).sum())
+                gradient[i] += float((counted * one * residual).sum())
                 for j, other in enumerate(jacobian):
-                    curvature[i, j] += float((share * one * other).sum())
+                    curvature[i, j] += float((counted * one * other).sum())
         curvature[np.diag_indices_from(curvature)] += 1e-9 + 1e-3 * np.trace(curvature)
         step = np.linalg.solve(curvature, gradient)
         updated = np.clip(weights + 0.5 * step, 0.0, 2.0)

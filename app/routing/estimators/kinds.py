@@ -6,12 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.routing.estimators.factors import bind_factors
 from app.routing.estimators.method import Bind
+from app.routing.estimators.pools import bind_pools
+from app.routing.estimators.similarity import bind_similarity
 from app.routing.estimators.smoothed import bind_clusters, bind_smoothed
+from app.routing.estimators.tuned import bind_tuned
 
 KINDS: Mapping[str, Bind] = {
     "knn": bind_smoothed,
     "clusters": bind_clusters,
+    "pools": bind_pools,
+    "similarity-weighted": bind_similarity,
+    "matrix-factorization": bind_factors,
+    "classifier": bind_tuned,
 }
 
 DEFAULT_KIND = "knn"

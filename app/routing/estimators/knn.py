@@ -58,21 +58,28 @@ class LocalEvidence:
         prior: Array,
         difficulty: Array,
         settings: KnnSettings,
+        relative: NDArray[np.bool_] | None = None,
     ) -> None:
         """`scores` quantised; `prior` log-odds by row; `difficulty` each row's own shift, positive
-        for easy ones.
+        for easy ones. `relative` rows are of win rates: of them only differences count.
         """
         known = scores != MISSING
-        expected = sigmoid(prior + difficulty[:, None])
         observed = scores.astype(np.float64) / SCORE_STEPS
-        self.surprise = np.where(known, observed - expected, 0.0).astype(np.float32)
+        if relative is None:
+            relative = np.zeros(len(scores), dtype=np.bool_)
+        prior = np.where(relative[:, None], _centred(prior, known), prior + difficulty[:, None])
+        expected = sigmoid(prior)
+        surprise = np.where(known, observed - expected, 0.0)
+        surprise[relative] = _centred(surprise[relative], known[relative])
+        self.surprise = surprise.astype(np.float32)
         self.information = np.where(known, expected * (1.0 - expected), 0.0).astype(np.float32)
-        self._difficulty = difficulty.astype(np.float32)
+        self._difficulty = np.where(relative, 0.0, difficulty).astype(np.float32)
+        self._levelled = (~relative).astype(np.float32)
         self._settings = settings
 
     def shift(self, rows: NDArray[np.int64], weights: NDArray[np.float32]) -> Shift:
         common = float(weights @ self._difficulty[rows]) / (
-            float(weights.sum()) + self._settings.kappa_common
+            float(weights @ self._levelled[rows]) + self._settings.kappa_common
         )
         surprise = (weights @ self.surprise[rows]).astype(np.float64)
         information = (weights @ self.information[rows]).astype(np.float64)
@@ -98,6 +105,13 @@ class Neighbourhood:
         squares = ((weights * weights) @ known).astype(np.float64)
         # Where a candidate has no labelled neighbour, both sums are 0 and so is the answer.
         return np.asarray(total * total / np.maximum(squares, 1e-12), dtype=np.float64)
+
+
+def _centred(values: Array, known: NDArray[np.bool_]) -> Array:
+    """Known values less their mean in the row, 0 where unknown."""
+    counts = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    means = np.where(known, values, 0.0).sum(axis=1, keepdims=True) / counts
+    return np.where(known, values - means, 0.0)
 
 
 def kernel(similarities: NDArray[np.float32], settings: KnnSettings) -> NDArray[np.float32]:

@@ -78,7 +78,8 @@ class VectorMethod:
 class Known:
     """What a router directory holds that any method may be bound with.
 
-    `scores` (rows, models) are quantised, 255 where there is none. `arrays` and `settings` are the
+    `scores` (rows, models) are quantised, 255 where there is none; those of `relative` rows are win
+    rates, of which only the differences mean anything. `arrays` and `settings` are the
     method's own, as its fit left them.
     """
 
@@ -87,6 +88,7 @@ class Known:
     scores: NDArray[np.uint8]
     row_clusters: NDArray[np.uint16]
     difficulty: NDArray[np.float16]
+    relative: NDArray[np.bool_]
     table: ClusterTable
     knn: KnnSettings
     arrays: Mapping[str, NDArray[Any]]

@@ -54,6 +54,7 @@ def bind_smoothed(known: Known, standings: Sequence[Standing]) -> SmoothedKnn:
         prior.log_odds[known.row_clusters],
         known.difficulty.astype(np.float64),
         known.knn,
+        known.relative,
     )
     return SmoothedKnn(prior, evidence, SmoothingWeights(**known.settings["smoothing"]))
 

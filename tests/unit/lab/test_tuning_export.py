@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import encoder as cli
+from app.cli import route, train
 from app.lab.outcomes import OutcomeTable
 from app.lab.synthetic import synthetic_rows
 from app.lab.tuning import TunedClassifier, TuneSettings, export, tune_classifier
@@ -120,3 +121,45 @@ def test_the_command_says_what_is_wrong(
     assert done.exit_code != 0
     assert message in done.output
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_the_heads_route_from_the_command_line_to_the_gateway(
+    data: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    """Tune, train with the heads, and serve with the router's own encoder named in the config."""
+    router, options = tmp_path / "router", ["--steps", "30", "--max-tokens", "16"]
+    objective = ["--objective", "classifier", "--test-share", "0.4", "--strong", "large"]
+    done = tune(data, tmp_path / "tuned", tiny_model, *objective, "--weak", "small", *options)
+    assert done.exit_code == 0, done.output
+    arguments = ["--data", str(data), "--out", str(router), "--cache", str(tmp_path / "cache")]
+    arguments += ["--estimator", "classifier", "--encoder", str(tmp_path / "tuned"), "--json"]
+    done = CliRunner().invoke(train.command, arguments)
+    assert done.exit_code == 0, done.output
+    settings = orjson.loads(done.stdout)["manifest"]["estimator"]["settings"]
+    assert settings["calibration_rows"] > 0
+    assert settings["pair"]["strong"] == "large"
+    (tmp_path / "tuned").rename(router / "encoder")
+    config = tmp_path / "pointsman.yaml"
+    config.write_text(
+        "encoder: {model: router/encoder}\n"
+        "upstreams: {made-up: {kind: simulated}}\n"
+        "models:\n"
+        "  small: {upstream: made-up, prices: {input: 1, output: 1}}\n"
+        "  large: {upstream: made-up, prices: {input: 9, output: 9}}\n"
+        "routes:\n"
+        "  auto: {router: router, candidates: [small, large], objective: {kind: quality}}\n"
+    )
+    done = CliRunner().invoke(route.command, ["add apples", "--config", str(config), "--json"])
+    assert done.exit_code == 0, done.output
+    candidates = orjson.loads(done.stdout)["candidates"]
+    assert all(0 < candidate["quality"] < 1 for candidate in candidates)
+
+
+def test_training_heads_that_are_not_there_says_so_before_it_encodes(
+    data: Path, tmp_path: Path
+) -> None:
+    arguments = ["--data", str(data), "--out", str(tmp_path / "router"), "--cache", str(tmp_path)]
+    done = CliRunner().invoke(train.command, [*arguments, "--estimator", "classifier"])
+    assert done.exit_code == 1
+    assert "pointsman encoder tune --objective classifier" in done.output
+    assert list(tmp_path.iterdir()) == []
