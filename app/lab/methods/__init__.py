@@ -9,11 +9,14 @@ from app.lab.methods.factors import fit_factors
 from app.lab.methods.pools import fit_pools
 from app.lab.methods.similarity import fit_similarity
 from app.lab.methods.smoothed import fit_clusters, fit_smoothed
+from app.lab.methods.stack import fit_stack, fit_text
 from app.lab.methods.tuned import fit_tuned
 
 __all__ = ["FITS", "Fit", "FittedMethod"]
 
 FITS: Mapping[str, Fit] = {
+    "stack": fit_stack,
+    "text": fit_text,
     "knn": fit_smoothed,
     "clusters": fit_clusters,
     "pools": fit_pools,

@@ -41,6 +41,17 @@ class Panel:
     directions: Array
     factors: Array
 
+    @property
+    def loadings(self) -> Array:
+        """(m, 1 + k): a model's score is its mean and this times the factors, and the rest."""
+        return np.hstack([np.ones((len(self.columns), 1)), self.directions])
+
+    def rest(self, table: OutcomeTable) -> Array:
+        """(n, m): what the factors leave of the departures; 0 where there is no score."""
+        scores = table.scores[np.ix_(self.rows, self.columns)].astype(np.float64)
+        left = scores - self.means - self.factors @ self.loadings.T
+        return np.where(np.isnan(scores), 0.0, left)
+
 
 def find_panels(table: OutcomeTable, most_factors: int = MOST_FACTORS) -> list[Panel]:
     """The largest panels first. Each source proposes its models; any row that most of them answered

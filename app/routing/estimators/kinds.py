@@ -11,9 +11,12 @@ from app.routing.estimators.method import Bind
 from app.routing.estimators.pools import bind_pools
 from app.routing.estimators.similarity import bind_similarity
 from app.routing.estimators.smoothed import bind_clusters, bind_smoothed
+from app.routing.estimators.stack import bind_stack, bind_text
 from app.routing.estimators.tuned import bind_tuned
 
 KINDS: Mapping[str, Bind] = {
+    "stack": bind_stack,
+    "text": bind_text,
     "knn": bind_smoothed,
     "clusters": bind_clusters,
     "pools": bind_pools,
@@ -22,4 +25,4 @@ KINDS: Mapping[str, Bind] = {
     "classifier": bind_tuned,
 }
 
-DEFAULT_KIND = "knn"
+DEFAULT_KIND = "stack"

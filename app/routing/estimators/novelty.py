@@ -28,7 +28,11 @@ class NoveltyScale:
         """From similarities in falling order."""
         if not len(similarities):
             return 1.0
-        place = (self.familiar - density(similarities)) / max(self.familiar - self.strange, 1e-6)
+        return self.place(density(similarities))
+
+    def place(self, closeness: float) -> float:
+        """From any measure of how close something is to the outcomes, on this scale."""
+        place = (self.familiar - closeness) / max(self.familiar - self.strange, 1e-6)
         return min(1.0, max(0.0, place))
 
 

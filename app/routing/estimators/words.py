@@ -193,16 +193,35 @@ class WordHasher:
 
     def buckets(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Distinct buckets in rising order, and 1 + log(count) of each."""
+        return count_buckets(self.hashes(text))
+
+    def hashes(self, text: str) -> NDArray[np.uint32]:
+        """32 bits of every word and pair, in no order and as often as it occurs."""
         tokens = _TOKEN.findall(_both_ends(text).lower())
         hashes = np.fromiter(map(self._hashes.__getitem__, tokens), np.uint32, len(tokens))
         parts = [hashes * _WORD, (hashes[:-1] * _FIRST + hashes[1:]) * _PAIR]
         if self.characters:
             parts.append(_grams(" ".join(tokens)) * _CHARACTERS)
-        keys = np.concatenate(parts)
-        # The upper bits of a product depend on every bit of its factors.
-        keys >>= _DROPPED_BITS
-        found, counts = np.unique(keys.astype(np.int32), return_counts=True)
-        return found, np.log(counts.astype(np.float32)) + np.float32(1.0)
+        return np.concatenate(parts)
+
+
+def count_buckets(hashes: NDArray[np.uint32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Distinct buckets of hashes in rising order, and 1 + log(count) of each."""
+    # The upper bits of a product depend on every bit of its factors.
+    keys = hashes >> _DROPPED_BITS
+    found, counts = np.unique(keys.astype(np.int32), return_counts=True)
+    return found, np.log(counts.astype(np.float32)) + np.float32(1.0)
+
+
+KNOWN_BITS = 20
+"""Known words and pairs are looked up in a table of 2**KNOWN_BITS: buckets are too full for that."""
+
+
+def known_share(hashes: NDArray[np.uint32], known: NDArray[np.bool_]) -> float:
+    """Which part of a text's words and pairs the table `known` (2**KNOWN_BITS,) has seen."""
+    if not len(hashes):
+        return 0.0
+    return float(known[hashes >> np.uint32(32 - KNOWN_BITS)].mean())
 
 
 def _both_ends(text: str) -> str:

@@ -1,0 +1,327 @@
+"""The stack: several views of a prompt, weighed against each other by what they were worth on
+prompts they had not seen.
+
+For each panel of models the views (`views`) say how the prompt's scores will depart from the models'
+means. Boosted trees and a linear stack, fitted out of fold, make one prediction of them; a panel's
+models share it, so the difference between two of them, which is what routing decides by, rests on
+prompts that both answered. What is special to single models beyond that, by kind of task and by
+vector, is added with weights fitted the same way, and each model's result is calibrated (Platt 1999).
+Difficulty learned on one panel is an input for all others.
+
+The words have a stack of their own: without the vector it decides in tens of microseconds, and knows
+by how much the full one usually differs from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.routing.estimators.base import Array
+from app.routing.estimators.clusters import Standing, log_odds_of, sigmoid
+from app.routing.estimators.method import Known, Near, Read
+from app.routing.estimators.novelty import NoveltyScale
+from app.routing.estimators.trees import Trees
+from app.routing.estimators.views import (
+    Floats,
+    Layout,
+    NeighbourView,
+    VectorView,
+    WordView,
+    join,
+    load_vector,
+    load_words,
+)
+from app.routing.estimators.words import WordHasher
+
+ALONE = 0.05
+"""A panel with one candidate counts this much, one with two counts 1 more: differences rest on
+models seen side by side.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Combiner:
+    """Features (f,) to departures (s',): trees and a linear stack, each weighted already."""
+
+    trees: Trees
+    linear: Floats
+    bias: Floats
+
+    def departures(self, features: Floats) -> Array:
+        linear = features @ self.linear + self.bias
+        return np.asarray(self.trees.predict(features) + linear)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """From departures to the candidates of a panel: `mean` (m,), `directions` (m, 1 + k), Platt's
+    `slope` and `intercept` (m,).
+    """
+
+    mean: Array
+    directions: Array
+    slope: Array
+    intercept: Array
+
+    def quality(self, departures: Array, own: Array | float = 0.0) -> Array:
+        raw = self.mean + self.directions @ departures + own
+        return sigmoid(self.slope * raw + self.intercept)
+
+
+@dataclass(frozen=True, slots=True)
+class PanelWords:
+    """What a panel makes of the words, for the m candidates it knows, at `places` among all."""
+
+    panel: int
+    places: NDArray[np.intp]
+    combiner: Combiner
+    finish: Finish
+    doubt: Array
+
+
+@dataclass(frozen=True, slots=True)
+class PanelViews:
+    """What it makes of all views. `rest_heads` (d + 26, m), `rest_bias` (m,) and `rest_tasks`
+    (t, m) tell by vector and by task what is special to the models.
+    """
+
+    combiner: Combiner
+    finish: Finish
+    rest_heads: Floats
+    rest_bias: Floats
+    rest_tasks: Floats
+
+
+class WordStack:
+    """The words' stack, bound to a route's candidates. It never looks at a vector, and knows
+    nothing of a model without a panel.
+    """
+
+    reads_text = True
+
+    def __init__(
+        self,
+        panels: Sequence[PanelWords],
+        *,
+        count: int,
+        layout: Layout,
+        words: WordView,
+        overall: Array,
+        novelty: NoveltyScale,
+    ) -> None:
+        """`overall` (M,) places candidates that a panel lacks."""
+        self._panels = tuple(panels)
+        self._count = count
+        self._layout = layout
+        self._words = words
+        self._hasher = WordHasher()
+        self._overall = overall
+        self._novelty = novelty
+
+    def quality(self, near: Near) -> Array:
+        return self.read(near.text).quality
+
+    def read(self, text: str) -> Read:
+        outputs, standard, known = self._words.read(self._hasher, text)
+        departures, members, length, _ = self._layout.words
+        features = np.concatenate((outputs[departures], standard))
+        weights = self._weights(np.maximum(outputs[members], 0.0))
+        found = [each.finish.quality(each.combiner.departures(features)) for each in self._panels]
+        return Read(
+            quality=self._over_panels(weights, found, self._overall),
+            doubt=self._doubt(weights),
+            length=float(np.exp(np.clip(outputs[length], -2.0, 2.0))),
+            novelty=self._novelty.place(known),
+        )
+
+    def _weights(self, shares: Floats) -> Array:
+        """Of the panels bound, from how much the prompt is of each panel, and from how many of the
+        candidates each compares; they sum to 1.
+        """
+        worth = np.array(
+            [
+                (float(shares[each.panel]) + 1e-6) * (len(each.places) - 1 + ALONE)
+                for each in self._panels
+            ]
+        )
+        return worth / worth.sum() if len(worth) else worth
+
+    def _over_panels(self, weights: Array, found: Sequence[Array], usual: Array) -> Array:
+        """The panels' qualities, weighted. A candidate that a panel lacks is as far from its
+        `usual` quality, in log-odds, as the others are from theirs.
+        """
+        if not len(weights):
+            return np.full(self._count, np.nan)
+        odds = log_odds_of(usual)
+        total = np.zeros(self._count)
+        for each, weight, quality in zip(self._panels, weights, found, strict=True):
+            if len(each.places) == self._count:
+                total += weight * quality
+                continue
+            shift = float((log_odds_of(quality) - odds[each.places]).mean())
+            whole = sigmoid(odds + shift)
+            whole[each.places] = quality
+            total += weight * whole
+        return total
+
+    def _doubt(self, weights: Array) -> Array:
+        """(M,); a candidate without a panel is as doubtful as the most doubtful one with one."""
+        total = np.zeros(self._count)
+        for each, weight in zip(self._panels, weights, strict=True):
+            whole = np.full(self._count, each.doubt.max())
+            whole[each.places] = each.doubt
+            total += weight * whole
+        return total
+
+
+class Stack(WordStack):
+    """All views where there is a vector, the words' stack where there is none."""
+
+    def __init__(
+        self,
+        panels: Sequence[PanelWords],
+        views: Sequence[PanelViews],
+        *,
+        vector: VectorView,
+        neighbours: NeighbourView,
+        cluster_quality: Array,
+        **common: Any,
+    ) -> None:
+        """`cluster_quality` (clusters, M) is the usual quality by kind of prompt."""
+        super().__init__(panels, **common)
+        self._views = tuple(views)
+        self._vector = vector
+        self._neighbours = neighbours
+        self._cluster_quality = cluster_quality
+
+    def quality(self, near: Near) -> Array:
+        outputs, standard, _ = self._words.read(self._hasher, near.text)
+        inputs = self._vector.inputs(near.vector, standard)
+        by_vector = self._vector.departures(inputs)
+        tasks = self._vector.task_shares(inputs)
+        look = (near.rows, near.similarities, by_vector)
+        features = join(
+            by_vector,
+            outputs[self._layout.words[0]],
+            self._neighbours.look(*look, sharp=False),
+            self._neighbours.look(*look, sharp=True),
+            tasks @ self._vector.task_departures,
+            standard,
+        )
+        found = []
+        for each in self._views:
+            own = inputs @ each.rest_heads + each.rest_bias + tasks @ each.rest_tasks
+            found.append(each.finish.quality(each.combiner.departures(features), own))
+        weights = self._weights(self._neighbours.shares(near.rows, near.similarities))
+        return self._over_panels(weights, found, near.shares @ self._cluster_quality)
+
+
+def bind_text(known: Known, standings: Sequence[Standing]) -> WordStack:
+    return WordStack(_panels_by_words(known, standings), **_common(known, standings))
+
+
+def bind_stack(known: Known, standings: Sequence[Standing]) -> Stack:
+    arrays, layout = known.arrays, _layout(known)
+    views = [
+        PanelViews(
+            combiner=_combiner(arrays, "full", layout, panel),
+            finish=_finish(arrays, "full", layout, panel, models),
+            rest_heads=_of_models(arrays["rest_heads"], models),
+            rest_bias=_of_models(arrays["rest_bias"], models),
+            rest_tasks=_of_models(arrays["rest_tasks"], models),
+        )
+        for panel, _, models in _places(known, standings)
+    ]
+    return Stack(
+        _panels_by_words(known, standings),
+        views,
+        vector=load_vector(arrays),
+        neighbours=NeighbourView.of(arrays["row_departures"], arrays["row_members"], layout),
+        cluster_quality=known.prior(standings).quality,
+        **_common(known, standings),
+    )
+
+
+def _common(known: Known, standings: Sequence[Standing]) -> dict[str, Any]:
+    return {
+        "count": len(standings),
+        "layout": _layout(known),
+        "words": load_words(known.arrays),
+        "overall": known.prior(standings).overall,
+        "novelty": NoveltyScale(**known.settings["word_novelty"]),
+    }
+
+
+def _panels_by_words(known: Known, standings: Sequence[Standing]) -> list[PanelWords]:
+    arrays, layout = known.arrays, _layout(known)
+    return [
+        PanelWords(
+            panel=panel,
+            places=places,
+            combiner=_combiner(arrays, "words", layout, panel),
+            finish=_finish(arrays, "words", layout, panel, models),
+            doubt=arrays["doubt"][models].astype(np.float64),
+        )
+        for panel, places, models in _places(known, standings)
+    ]
+
+
+def _layout(known: Known) -> Layout:
+    return Layout(
+        starts=tuple(known.settings["starts"]),
+        models=tuple(tuple(models) for models in known.settings["models"]),
+    )
+
+
+def _places(
+    known: Known, standings: Sequence[Standing]
+) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.intp]]]:
+    """The panels that know a candidate: number, places of those it knows among the candidates, and
+    their places among the models of all panels.
+    """
+    columns = known.columns(standings)
+    offset = 0
+    for panel, models in enumerate(_layout(known).models):
+        places = np.array([at for at, c in enumerate(columns) if c in models], dtype=np.intp)
+        if len(places):
+            inside = np.array([models.index(int(columns[at])) for at in places], dtype=np.intp)
+            yield panel, places, inside + offset
+        offset += len(models)
+
+
+def _combiner(
+    arrays: Mapping[str, NDArray[Any]], kind: str, layout: Layout, panel: int
+) -> Combiner:
+    inside = layout.of(panel)
+    trees = [arrays[f"{kind}_{name}"] for name in ("features", "thresholds", "leaves")]
+    return Combiner(
+        Trees.select(trees, range(inside.start, inside.stop)),
+        np.ascontiguousarray(arrays[f"{kind}_linear"][:, inside], dtype=np.float32),
+        np.asarray(arrays[f"{kind}_bias"][inside]),
+    )
+
+
+def _finish(
+    arrays: Mapping[str, NDArray[Any]],
+    kind: str,
+    layout: Layout,
+    panel: int,
+    models: NDArray[np.intp],
+) -> Finish:
+    inside = layout.of(panel)
+    calibration = arrays[f"{kind}_platt"][models].astype(np.float64)
+    return Finish(
+        arrays["model_means"][models].astype(np.float64),
+        arrays["model_directions"][models][:, : inside.stop - inside.start].astype(np.float64),
+        calibration[:, 0],
+        calibration[:, 1],
+    )
+
+
+def _of_models(array: NDArray[Any], models: NDArray[np.intp]) -> Floats:
+    return np.ascontiguousarray(array[..., models], dtype=np.float32)

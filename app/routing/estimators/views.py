@@ -1,0 +1,210 @@
+"""What the stack looks at: for each panel of models, how a prompt's scores will depart from the
+models' means, as seen from its words, its vector, its neighbours and its kind of task.
+
+A departure is one number common to the panel's models and one along each of the panel's directions
+(`app.lab.methods.panels`); each view predicts all of them on its own, and the stack weighs the views
+against each other. Every view is a small array product, for one prompt or for many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.routing.estimators.words import (
+    SCALARS,
+    WordHasher,
+    WordWeights,
+    count_buckets,
+    known_share,
+    scalars,
+)
+
+Floats = NDArray[np.float32]
+
+SCALAR_WEIGHT = 0.1
+"""Standardised scalars stand beside the unit vector at this size, so that a ridge shrinks both."""
+
+WIDE, WIDE_COUNT, WIDE_KAPPA = 0.1, 160, 0.02
+SHARP, SHARP_COUNT, SHARP_KAPPA = 0.03, 60, 0.002
+"""Two neighbourhoods: temperature of the weights, neighbours, and how much of those weights the
+vector's own prediction is worth where neighbours are few.
+"""
+
+TASK_TEMPERATURE = 2.0
+"""Log-odds of tasks are halved: discriminants of 400 inputs are too sure of themselves."""
+
+LEAST_EVIDENCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are: `starts` (panels + 1,) of each panel's departures among all s of them, and
+    of each panel's models among all of them.
+    """
+
+    starts: tuple[int, ...]
+    models: tuple[tuple[int, ...], ...]
+    """Columns of the outcomes that each panel knows."""
+
+    @property
+    def departures(self) -> int:
+        return self.starts[-1]
+
+    @property
+    def panels(self) -> int:
+        return len(self.models)
+
+    def of(self, panel: int) -> slice:
+        return slice(self.starts[panel], self.starts[panel + 1])
+
+    @property
+    def words(self) -> tuple[slice, slice, int, int]:
+        """Of what is read from the words: departures, membership of panels, length, count."""
+        s, p = self.departures, self.panels
+        return slice(0, s), slice(s, s + p), s + p, s + p + 1
+
+
+@dataclass(frozen=True, slots=True)
+class WordView:
+    """Ridge heads on hashed words and scalars, h outputs as `Layout.words` has them.
+
+    `heads` (2**BITS, h) are whole numbers times `scale` (h,); `scalar_heads` (26, h); `bias` (h,).
+    """
+
+    weights: WordWeights
+    heads: NDArray[np.int8]
+    scale: Floats
+    scalar_heads: Floats
+    bias: Floats
+    scalar_mean: Floats
+    scalar_scale: Floats
+    known: NDArray[np.bool_]
+
+    def read(self, hasher: WordHasher, text: str) -> tuple[Floats, Floats, float]:
+        """Outputs (h,), standardised scalars (26,), and the share of known words and pairs."""
+        hashes = hasher.hashes(text)
+        buckets, counts = count_buckets(hashes)
+        row = self.weights.row(buckets, counts)
+        standard = (scalars(text) - self.scalar_mean) / self.scalar_scale
+        outputs = (row @ self.heads[buckets].astype(np.float32)) * self.scale
+        outputs = outputs + standard @ self.scalar_heads + self.bias
+        return outputs, standard, known_share(hashes, self.known)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorView:
+    """Heads on the vector with the scalars beside it: inputs (..., d + 26).
+
+    `heads` (d + 26, s) and `bias` (s,) predict departures; `tasks` (d + 26, t) and `task_bias` (t,)
+    are a linear discriminant; `task_departures` (t, s) each task's mean.
+    """
+
+    heads: Floats
+    bias: Floats
+    tasks: Floats
+    task_bias: Floats
+    task_departures: Floats
+
+    @staticmethod
+    def inputs(vectors: Floats, standard: Floats) -> Floats:
+        return np.concatenate((vectors, SCALAR_WEIGHT * standard), axis=-1)
+
+    def departures(self, inputs: Floats) -> Floats:
+        return np.asarray(inputs @ self.heads + self.bias)
+
+    def task_shares(self, inputs: Floats) -> Floats:
+        """Probability of each task, (..., t)."""
+        odds = (inputs @ self.tasks + self.task_bias) / np.float32(TASK_TEMPERATURE)
+        likelihood = np.exp(odds - odds.max(axis=-1, keepdims=True))
+        return np.asarray(likelihood / likelihood.sum(axis=-1, keepdims=True))
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourView:
+    """What neighbours' scores were like. `departures` (rows, s), 0 where the row is not of the
+    panel; `members` (rows, panels) 1 where it is; `spread` (panels, s) says whose departures are
+    whose.
+    """
+
+    departures: NDArray[Any]
+    members: NDArray[Any]
+    spread: Floats
+
+    @classmethod
+    def of(cls, departures: NDArray[Any], members: NDArray[Any], layout: Layout) -> NeighbourView:
+        spread = np.zeros((layout.panels, layout.departures), dtype=np.float32)
+        for panel in range(layout.panels):
+            spread[panel, layout.of(panel)] = 1.0
+        return cls(departures, members, spread)
+
+    def look(
+        self, rows: NDArray[Any], similarities: Floats, by_vector: Floats, sharp: bool
+    ) -> tuple[Floats, Floats]:
+        """Departures (..., s) and log of the evidence (..., panels), from neighbours (..., k)."""
+        temperature, count, kappa = (
+            (SHARP, SHARP_COUNT, SHARP_KAPPA) if sharp else (WIDE, WIDE_COUNT, WIDE_KAPPA)
+        )
+        near = rows[..., :count]
+        weights = np.exp((similarities[..., :count] - 1.0) / np.float32(temperature))
+        seen = np.einsum("...k,...ks->...s", weights, self.departures[near].astype(np.float32))
+        evidence = np.einsum("...k,...kp->...p", weights, self.members[near].astype(np.float32))
+        worth = np.float32(kappa)
+        mean = (seen + worth * by_vector) / (evidence @ self.spread + worth)
+        return np.asarray(mean), np.log(evidence + np.float32(LEAST_EVIDENCE))
+
+    def shares(self, rows: NDArray[Any], similarities: Floats) -> Floats:
+        """Which part of the near ones is of each panel, (panels,)."""
+        near = rows[:SHARP_COUNT]
+        weights = np.exp((similarities[:SHARP_COUNT] - 1.0) / np.float32(SHARP * 2))
+        return np.asarray(
+            (weights @ self.members[near].astype(np.float32)) / np.maximum(weights.sum(), 1e-12)
+        )
+
+
+def feature_names(layout: Layout) -> list[tuple[str, int]]:
+    """View and index of every feature of the stack, in order: those of `join`."""
+    s, p = layout.departures, layout.panels
+    sizes = {"vector": s, "words": s, "wide": s, "wide evidence": p, "sharp": s}
+    sizes |= {"sharp evidence": p, "task": s, "scalar": len(SCALARS)}
+    return [(view, at) for view, size in sizes.items() for at in range(size)]
+
+
+def join(
+    by_vector: Floats,
+    by_words: Floats,
+    wide: tuple[Floats, Floats],
+    sharp: tuple[Floats, Floats],
+    by_task: Floats,
+    standard: Floats,
+) -> Floats:
+    """All features (..., f) for the full estimate."""
+    return np.concatenate((by_vector, by_words, *wide, *sharp, by_task, standard), axis=-1)
+
+
+def load_words(arrays: Mapping[str, NDArray[Any]]) -> WordView:
+    """From a router's arrays."""
+    return WordView(
+        weights=WordWeights(np.ascontiguousarray(arrays["idf"], dtype=np.float32)),
+        heads=arrays["word_heads"],
+        scale=arrays["word_scale"],
+        scalar_heads=arrays["word_scalar_heads"],
+        bias=arrays["word_bias"],
+        scalar_mean=arrays["scalar_mean"],
+        scalar_scale=arrays["scalar_scale"],
+        known=np.unpackbits(arrays["word_known"]).astype(np.bool_),
+    )
+
+
+def load_vector(arrays: Mapping[str, NDArray[Any]]) -> VectorView:
+    """From a router's arrays."""
+    return VectorView(
+        *(
+            np.ascontiguousarray(arrays[name], dtype=np.float32)
+            for name in ("vector_heads", "vector_bias", "tasks", "task_bias", "task_departures")
+        )
+    )
