@@ -363,7 +363,8 @@ def test_the_command_tells_machines_and_people(arguments: list[str]) -> None:
     assert done.exit_code == 0, done.output
     told = orjson.loads(done.stdout)
     assert (told["compared_with"], told["seeds"], told["labels"]) == (KIND, [0, 1], 50)
-    assert sorted(told["estimators"]) == sorted(KINDS)
+    assert {*told["estimators"], *told["estimators_left_out"]} == set(KINDS)
+    assert set(told["estimators_left_out"]) == {"classifier"}, "the encoder has no heads"
     (source,) = told["sources"]
     by_name = {method["name"]: method for method in source["methods"]}
     assert len(by_name[KIND]["figures"]["apgr"]["by_seed"]) == 2

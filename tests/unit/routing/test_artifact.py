@@ -98,17 +98,17 @@ def test_a_truncated_or_missing_file_is_named(broken: Path, name: str) -> None:
 
 
 def test_a_flipped_byte_is_found_by_verify(broken: Path) -> None:
-    content = bytearray((broken / "heads.npy").read_bytes())
+    content = bytearray((broken / "cells.npy").read_bytes())
     content[-1] ^= 1
-    (broken / "heads.npy").write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"altered since it was trained: heads\.npy"):
+    (broken / "cells.npy").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"altered since it was trained: cells\.npy"):
         load_artifact(broken).verify()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 99}, "version 99 of the format, this release reads 2"),
+        ({"version": 99}, "version 99 of the format, this release reads 3"),
         ({"format": "else"}, "does not describe a router"),
         ({"rows": 7}, "parts do not belong together"),
         ({"files": {}}, r"does not list vectors\.faiss"),
