@@ -335,6 +335,13 @@ def test_kinds_are_chosen_by_name() -> None:
         choose_kinds(["classifier"], heads=False, kinds=kinds)
 
 
+def test_training_knows_the_encoders_directory(rows: list[OutcomeRow], tmp_path: Path) -> None:
+    """The classifier takes its heads from there."""
+    spy = Spy(rows, {KIND: 0.5})
+    run(rows[:120], spy, encoder=tmp_path)
+    assert {settings.encoder for settings in spy.settings} == {tmp_path}
+
+
 @pytest.fixture
 def arguments(tmp_path: Path, rows: list[OutcomeRow]) -> list[str]:
     lines = [

@@ -100,6 +100,13 @@ def test_too_little_to_learn_from() -> None:
         train(same, WordEncoder().encode(same.prompts), TrainSettings())
 
 
+def test_a_kind_that_does_not_exist_is_refused(table: OutcomeTable) -> None:
+    few = table.take(np.arange(40))
+    vectors = WordEncoder().encode(few.prompts)
+    with pytest.raises(DataError, match=r"called clustrs; did you mean `clusters`\?"):
+        train(few, vectors, TrainSettings(estimator="clustrs"))
+
+
 def test_models_scored_on_different_prompts_are_comparable() -> None:
     """`large` on the hard topics and `small` on the easy ones only: raw means would mislead."""
     rows = synthetic_rows(3000, seed=4)

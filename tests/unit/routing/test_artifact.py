@@ -9,7 +9,9 @@ import orjson
 import pytest
 
 from app.errors import ArtifactError
+from app.lab.outcomes import OutcomeTable
 from app.lab.synthetic import TOPICS, WordEncoder
+from app.lab.train import TrainSettings, prepare, train_on, write_router
 from app.routing.artifact import FILES, load_artifact
 from app.routing.estimators.base import Candidate, Query
 from app.routing.index import IndexSettings, VectorIndex, build_index, write_index
@@ -97,6 +99,31 @@ def test_a_truncated_or_missing_file_is_named(broken: Path, name: str) -> None:
         load_artifact(broken)
 
 
+def test_a_truncated_or_missing_array_of_the_kind_is_named(
+    table: OutcomeTable, tmp_path: Path
+) -> None:
+    """Here of the matrix factorisation: the smoothed kNN has none."""
+    rows = table.take(np.arange(100))
+    settings = TrainSettings(estimator="matrix-factorization")
+    ground = prepare(rows, WordEncoder().encode(rows.prompts), settings)
+    entry = {"fingerprint": WordEncoder.fingerprint}
+    write_router(train_on(ground, settings), tmp_path / "router", entry, {})
+    artifact = load_artifact(tmp_path / "router")
+    assert artifact.kind == "matrix-factorization"
+    assert set(artifact.method_arrays) == set(artifact.manifest["estimator"]["arrays"])
+    path = tmp_path / "router" / "method-level.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    with pytest.raises(ArtifactError, match=r"method-level\.npy is truncated or altered"):
+        load_artifact(tmp_path / "router")
+    path.write_bytes(b"?" * len(whole))
+    with pytest.raises(ArtifactError, match=r"method-level\.npy cannot be read"):
+        load_artifact(tmp_path / "router")
+    path.unlink()
+    with pytest.raises(ArtifactError, match=r"method-level\.npy is missing"):
+        load_artifact(tmp_path / "router")
+
+
 def test_a_flipped_byte_is_found_by_verify(broken: Path) -> None:
     content = bytearray((broken / "cells.npy").read_bytes())
     content[-1] ^= 1
@@ -112,6 +139,11 @@ def test_a_flipped_byte_is_found_by_verify(broken: Path) -> None:
         ({"format": "else"}, "does not describe a router"),
         ({"rows": 7}, "parts do not belong together"),
         ({"files": {}}, r"does not list vectors\.faiss"),
+        ({"version": 2, "reads_text": False}, "version 2 of .* reads 3; train it again"),
+        ({"estimator": {"kind": "pols"}}, "'pols', .* did you mean `pools`.; train it again"),
+        ({"estimator": {"kind": "??"}}, "valid: .*knn.*; train it again"),
+        ({"estimator": "knn"}, "its estimator is 'knn'"),
+        ({"estimator": {"kind": "knn", "arrays": []}}, r"lacks estimator\.reads_text"),
     ],
 )
 def test_a_wrong_manifest_is_refused(broken: Path, change: dict[str, object], message: str) -> None:
