@@ -231,7 +231,8 @@ def method_file(array: str) -> str:
 def usual_support(known: Known, standings: Sequence[Standing]) -> NDArray[np.float64]:
     """(M,) support of a prompt like the outcomes, where its neighbours are not looked up."""
     part = (known.scores_of(standings) != MISSING).mean(axis=0)
-    return np.asarray(np.where(part > 0, part * known.knn.count * USUAL_EFFECT + CELL_SUPPORT, 0.0))
+    cell = np.minimum(known.table.weights @ known.prior(standings).counts, CELL_SUPPORT)
+    return np.asarray(part * known.knn.count * USUAL_EFFECT + cell)
 
 
 def _own(directory: Path, manifest: Mapping[str, Any]) -> Sequence[str]:

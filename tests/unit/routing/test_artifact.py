@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from app.errors import ArtifactError
 from app.lab.outcomes import OutcomeTable
 from app.lab.synthetic import TOPICS, WordEncoder
 from app.lab.train import TrainSettings, prepare, train_on, write_router
-from app.routing.artifact import FILES, load_artifact
+from app.routing.artifact import FILES, load_artifact, usual_support
 from app.routing.estimators.base import Candidate, Query
+from app.routing.estimators.frame import CELL_SUPPORT
 from app.routing.index import IndexSettings, VectorIndex, build_index, write_index
 
 SHIPPED = Path(__file__).parents[3] / "router_models" / "default"
@@ -75,6 +77,25 @@ def test_the_unlike_falls_back_to_standing(router_directory: Path) -> None:
     without = estimator.estimate(Query("not encoded", None))
     assert without.quality == pytest.approx(estimate.quality)
     assert without.novelty == 1.0
+
+
+def test_usual_support_is_about_that_of_prompts_like_the_outcomes(
+    router_directory: Path, table: OutcomeTable
+) -> None:
+    """What stands in for it where only the words are read; nothing for a model without outcomes."""
+    artifact = load_artifact(router_directory)
+    standings = [artifact._standing(candidate) for candidate in (CANDIDATES[0], CANDIDATES[3])]
+    known = artifact._known()
+    usual = usual_support(known, standings)
+    assert usual[1] == 0.0
+    estimator = artifact.estimator([CANDIDATES[0]])
+    seen = [
+        estimator.estimate(Query("", vector)).support[0] - standings[0].support
+        for vector in WordEncoder().encode(table.prompts[:50])
+    ]
+    assert usual[0] == pytest.approx(np.median(seen), rel=0.4)
+    few = replace(known, table=replace(known.table, counts=np.full_like(known.table.counts, 0.1)))
+    assert usual[0] - usual_support(few, standings)[0] == pytest.approx(CELL_SUPPORT - 0.1)
 
 
 def test_neighbours_explain(router_directory: Path) -> None:
