@@ -23,10 +23,10 @@ import orjson
 from numpy.typing import NDArray
 
 from app.lab.embedding import EmbeddingCache, default_cache, embed_all
+from app.lab.ground import fold_of
 from app.lab.guarantee import Calibration, Terms, find_gate, outcome
 from app.lab.metrics import exact_curve
 from app.lab.outcomes import OutcomeTable, build_table, read_outcomes
-from app.lab.stacking import fold_of
 from app.routing.encoder.onnx import OnnxEncoder
 from benchmarks.machine import describe
 

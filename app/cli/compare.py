@@ -96,6 +96,7 @@ def command(
             models=lab.names(models),
             labels=labels,
             by_task=by_task,
+            encoder=encoder_directory,
         )
         found = _run(Console(stderr=True), (*first, *more), settings, encoder_directory, cache)
         written = _report(report, found) if report is not None else []

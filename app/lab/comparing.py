@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -46,7 +47,7 @@ class CompareSettings:
     """`kinds` are compared with the first of them. `models` limits the pool; `strong` and `weak`
     name the pair, and are the pool where `models` is None. With `by_task` whole tasks are left out,
     in `folds` groups or each by itself with 0. `labels` rows of each scored source are learned from
-    at most.
+    at most. `encoder` is the directory of the encoder, whose heads the kind `classifier` needs.
     """
 
     kinds: tuple[str, ...]
@@ -57,6 +58,7 @@ class CompareSettings:
     models: Sequence[str] | None = None
     labels: int | None = None
     by_task: bool = False
+    encoder: Path | None = None
     repeats: int = REPEATS
 
 
@@ -124,8 +126,7 @@ def compare(
     advance = stage("Training and predicting", runs)
     seconds: dict[str, list[float]] = {kind: [] for kind in settings.kinds}
     rounds = [
-        arena.run(folds, settings.kinds, seed, seconds, advance)
-        for seed, folds in enumerate(by_seed)
+        arena.run(folds, settings, seed, seconds, advance) for seed, folds in enumerate(by_seed)
     ]
     steps = settings.seeds * (len(settings.kinds) + len(METHODS))
     sources = [
@@ -235,7 +236,7 @@ class _Arena:
     def run(
         self,
         folds: Sequence[Fold],
-        kinds: Sequence[str],
+        asked: CompareSettings,
         seed: int,
         seconds: Mapping[str, list[float]],
         advance: Callable[[int], None],
@@ -248,8 +249,8 @@ class _Arena:
             # Merged as for `train`: a prompt that two sources share counts once.
             train = build_table(self._rows[row] for row in fold.train)
             vectors = self._vectors[[self._place[prompt] for prompt in train.prompts]]
-            settings = TrainSettings(seed=seed, test_share=0.0)
-            for one in self._train_routers(train, vectors, kinds, settings, self._encoder):
+            settings = TrainSettings(seed=seed, test_share=0.0, encoder=asked.encoder)
+            for one in self._train_routers(train, vectors, asked.kinds, settings, self._encoder):
                 seconds[one.kind].append(one.seconds)
                 for guess in guesses:
                     guess.predict(one, fold, self._vectors)

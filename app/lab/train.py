@@ -22,6 +22,7 @@ import orjson
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from app.config.names import nearest
 from app.errors import DataError
 from app.lab.fingerprints import prompt_fingerprints, question_fingerprints
 from app.lab.fit import FitSettings, Vectors, quantise_scores
@@ -103,10 +104,16 @@ def prepare(
 def train_on(
     ground: Ground, settings: TrainSettings, advance: Advance | None = None
 ) -> TrainedRouter:
-    """A router of the settings' kind on a common ground made with the same settings."""
+    """A router of the settings' kind on a common ground made with the same settings. Raises
+    DataError for a kind that does not exist, or that the outcomes do not suffice for.
+    """
+    fit = FITS.get(settings.estimator)
+    if fit is None:
+        hint = nearest(settings.estimator, FITS) or f"valid: {', '.join(FITS)}"
+        raise DataError(f"no estimator is called {settings.estimator}; {hint}")
     counted = _Counted(advance)
     with one_thread():
-        method = FITS[settings.estimator](ground, counted)
+        method = fit(ground, counted)
     counted.finish(len(ground.table))
     return TrainedRouter(ground, method, IndexSettings.for_size(len(ground.table)), settings)
 

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from app.config.names import nearest
 from app.errors import ArtifactError
 from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.clusters import ClusterTable, ClusterVotes, Standing
@@ -230,7 +231,8 @@ def method_file(array: str) -> str:
 def usual_support(known: Known, standings: Sequence[Standing]) -> NDArray[np.float64]:
     """(M,) support of a prompt like the outcomes, where its neighbours are not looked up."""
     part = (known.scores_of(standings) != MISSING).mean(axis=0)
-    return np.asarray(np.where(part > 0, part * known.knn.count * USUAL_EFFECT + CELL_SUPPORT, 0.0))
+    cell = np.minimum(known.table.weights @ known.prior(standings).counts, CELL_SUPPORT)
+    return np.asarray(part * known.knn.count * USUAL_EFFECT + cell)
 
 
 def _own(directory: Path, manifest: Mapping[str, Any]) -> Sequence[str]:
@@ -238,9 +240,15 @@ def _own(directory: Path, manifest: Mapping[str, Any]) -> Sequence[str]:
     stated = manifest.get("estimator")
     kind = stated.get("kind") if isinstance(stated, Mapping) else stated
     if not isinstance(stated, Mapping) or kind not in KINDS:
+        hint = nearest(str(kind), KINDS) or f"valid: {', '.join(KINDS)}"
         raise ArtifactError(
-            f"router {directory}: its estimator is {kind!r}, this release knows "
-            f"{', '.join(KINDS)}; train it again"
+            f"router {directory}: its estimator is {kind!r}, which this release does not know; "
+            f"{hint}; train it again"
+        )
+    missing = [name for name in ("reads_text", "arrays", "settings") if name not in stated]
+    if missing:
+        raise ArtifactError(
+            f"router {directory}: {MANIFEST_FILE} lacks estimator.{missing[0]}; train it again"
         )
     return tuple(stated["arrays"])
 

@@ -2,9 +2,9 @@
 
 A difference between two models rests on prompts that both answered. So within a panel each row's
 scores are taken apart: what is common to its models, which says how easy the prompt is, and how
-models depart from that. The departures of many models are few things at a time (strong against weak,
-one family's bent), so they are summed up by the leading singular vectors; of two models, one vector
-is all there is, and it is the gain of one over the other.
+models depart from that. The departures of many models are few things at a time (strong against
+weak, one family's bent), so they are summed up by the leading singular vectors; of two models, one
+vector is all there is, and it is the gain of one over the other.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MOST_FACTORS = 6
 class Panel:
     """`rows` (n,) and `columns` (m,) of a table; `means` (m,); `directions` (m, k) orthonormal.
 
-    `factors` (n, 1 + k): the mean departure of the row's models from their own means, then the
-    row's place along each direction. A missing score counts as no departure.
+    `factors` (n, 1 + k): the mean departure of the row's models from their own means, 0 for a row
+    of win rates, then the row's place along each direction. A missing score counts as no departure.
     """
 
     name: str
@@ -61,9 +61,9 @@ def find_panels(table: OutcomeTable, most_factors: int = MOST_FACTORS) -> list[P
     sources = np.array(table.sources)
     proposed: dict[tuple[int, ...], list[str]] = {}
     for source in sorted(set(table.sources)):
-        columns = np.flatnonzero(known[sources == source].mean(axis=0) >= SIDE_BY_SIDE)
-        if len(columns) >= 2:
-            proposed.setdefault(tuple(columns.tolist()), []).append(source)
+        often = np.flatnonzero(known[sources == source].mean(axis=0) >= SIDE_BY_SIDE)
+        if len(often) >= 2:
+            proposed.setdefault(tuple(often.tolist()), []).append(source)
     sized = []
     for columns, names in proposed.items():
         answered = known[:, columns].sum(axis=1)
@@ -73,8 +73,8 @@ def find_panels(table: OutcomeTable, most_factors: int = MOST_FACTORS) -> list[P
     sized.sort(key=lambda each: (-len(each[0]), -len(each[1]), each[2]))
     panels: list[Panel] = []
     covered: set[int] = set()
-    for rows, columns, name in sized[:LARGEST_PANELS]:
-        if not covered.issuperset(columns):
+    for rows, columns, name in sized:
+        if len(panels) < LARGEST_PANELS and not covered.issuperset(columns):
             covered.update(columns)
             panels.append(make_panel(table, name, rows, columns, most_factors))
     return panels
@@ -87,17 +87,24 @@ def make_panel(
     columns: Sequence[int],
     most_factors: int,
 ) -> Panel:
-    scores = table.scores[np.ix_(rows, columns)].astype(np.float64)
+    """The panel of these rows, each of which two of the columns answered. A column that none of
+    them has is left out.
+    """
+    asked = np.array(columns, dtype=np.intp)
+    present = asked[(~np.isnan(table.scores[np.ix_(rows, asked)])).any(axis=0)]
+    scores = table.scores[np.ix_(rows, present)].astype(np.float64)
     known = ~np.isnan(scores)
     means = np.nanmean(scores, axis=0)
     departures = np.where(known, scores - means, 0.0)
     common = departures.sum(axis=1) / known.sum(axis=1)
     own = np.where(known, departures - common[:, None], 0.0)
+    # Win rates say who is better and not how easy a prompt is.
+    common[table.relative[rows]] = 0.0
     _, _, right = np.linalg.svd(own.T @ own)
-    count = min(len(columns) - 1, most_factors)
+    count = min(len(present) - 1, most_factors)
     directions = right[:count].T
     # A singular vector's sign is arbitrary: fix it, so that the same rows give the same bytes.
     largest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[largest, np.arange(count)])
     factors = np.hstack([common[:, None], own @ directions])
-    return Panel(name, rows, np.array(columns, dtype=np.intp), means, directions, factors)
+    return Panel(name, rows, present, means, directions, factors)

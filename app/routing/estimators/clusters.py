@@ -100,6 +100,13 @@ class ClusterPrior:
     counts: Array
     overall: Array
 
+    def apart(self) -> Array:
+        """(candidates,) standard deviation over clusters of each one's quality less the mean of all
+        candidates: how far knowing the cluster would move it against the others.
+        """
+        relative = self.quality - self.quality.mean(axis=1, keepdims=True)
+        return np.asarray(relative.std(axis=0))
+
 
 class ClusterVotes:
     """Which clusters a query belongs to, by the nearest rows."""

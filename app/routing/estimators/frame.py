@@ -34,7 +34,7 @@ from app.routing.index import VectorIndex
 CELL_SUPPORT = 10.0
 """A cluster's mean says at most this many observations' worth about one prompt in it."""
 
-LIKE_SUPPORT = 0.5
+LIKE_TRUST = 0.5
 """Outcomes of a model that a candidate is only like count half."""
 
 
@@ -89,7 +89,7 @@ class RouterEstimator:
         self._mixture = mixture
         self._usual = usual_support
         self._floor = np.array([standing.support for standing in standings])
-        self._trust = np.array([1.0 if standing.exact else LIKE_SUPPORT for standing in standings])
+        self._trust = np.array([1.0 if standing.exact else LIKE_TRUST for standing in standings])
         self._overall = self._mixed(prior.overall)
 
     def estimate(self, query: Query) -> Estimate:
@@ -136,14 +136,17 @@ class RouterEstimator:
     def _by_words(self, text: str) -> Estimate:
         read = self._method.read(text)
         familiar = 1.0 - read.novelty
-        quality = np.where(np.isnan(read.quality), self._prior.overall, read.quality)
+        unknown = np.isnan(read.quality)
+        quality = np.where(unknown, self._prior.overall, read.quality)
+        # With the vector the clusters would answer for these, so they may differ as clusters do.
+        doubt = np.where(unknown, self._prior.apart(), read.doubt)
         return Estimate(
             models=self._models,
             quality=familiar * self._mixed(quality) + read.novelty * self._overall,
             support=self._floor + familiar * self._trust * self._usual,
             output_tokens=self._lengths.typical() * (1.0 + familiar * (read.length - 1.0)),
             novelty=read.novelty,
-            doubt=self._doubt(read.doubt),
+            doubt=self._doubt(doubt),
         )
 
     def _standing_alone(self) -> Estimate:

@@ -39,7 +39,8 @@ class Near:
 class Read:
     """What the words of a query tell on their own: `quality` (M,), and `doubt` (M,), the standard
     deviation of what the vector would still change of each candidate relative to the others;
-    `length` is the expected answer's length relative to the usual one; `novelty` from 0 to 1.
+    `length` is the expected answer's length relative to the usual one; `novelty` from 0 to 1. Of a
+    candidate that it knows nothing of, `quality` and `doubt` are nan.
     """
 
     quality: Array

@@ -1,6 +1,7 @@
 """A promise from the command to a route that keeps it, and what `check` says without one."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import orjson
@@ -31,11 +32,15 @@ def words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, "_encoder", lambda written, folder: WordEncoder())
 
 
-def write(path: Path, count: int, seed: int) -> Path:
+def write(path: Path, count: int, seed: int, wrong: Collection[str] = ()) -> Path:
+    """Fresh rows; the models in `wrong` get every one of them wrong."""
     lines = [
         {
             "id": row.id, "source": row.source, "task": row.task, "prompt": row.prompt,
-            "outcomes": {name: {"score": o.score} for name, o in row.outcomes.items()},
+            "outcomes": {
+                name: {"score": 0.0 if name in wrong else o.score}
+                for name, o in row.outcomes.items()
+            },
         }
         for row in synthetic_rows(count, seed=seed, source="fresh")
     ]  # fmt: skip
@@ -66,7 +71,7 @@ def test_promises_join_and_repeat(router: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("words")
 def test_too_few_rows_are_told_how_many_it_takes(router: Path, tmp_path: Path) -> None:
-    done = run(router, write(tmp_path / "few.jsonl", 12, seed=13))
+    done = run(router, write(tmp_path / "few.jsonl", 12, seed=13, wrong={"small", "medium"}))
     assert isinstance(done.exception, DataError)
     assert "fewer than 27 can't" in str(done.exception)
     assert "too few to tell how many more it takes" in str(done.exception)

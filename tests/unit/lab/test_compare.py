@@ -335,6 +335,13 @@ def test_kinds_are_chosen_by_name() -> None:
         choose_kinds(["classifier"], heads=False, kinds=kinds)
 
 
+def test_training_knows_the_encoders_directory(rows: list[OutcomeRow], tmp_path: Path) -> None:
+    """The classifier takes its heads from there."""
+    spy = Spy(rows, {KIND: 0.5})
+    run(rows[:120], spy, encoder=tmp_path)
+    assert {settings.encoder for settings in spy.settings} == {tmp_path}
+
+
 @pytest.fixture
 def arguments(tmp_path: Path, rows: list[OutcomeRow]) -> list[str]:
     lines = [
@@ -363,7 +370,8 @@ def test_the_command_tells_machines_and_people(arguments: list[str]) -> None:
     assert done.exit_code == 0, done.output
     told = orjson.loads(done.stdout)
     assert (told["compared_with"], told["seeds"], told["labels"]) == (KIND, [0, 1], 50)
-    assert sorted(told["estimators"]) == sorted(KINDS)
+    assert {*told["estimators"], *told["estimators_left_out"]} == set(KINDS)
+    assert set(told["estimators_left_out"]) == {"classifier"}, "the encoder has no heads"
     (source,) = told["sources"]
     by_name = {method["name"]: method for method in source["methods"]}
     assert len(by_name[KIND]["figures"]["apgr"]["by_seed"]) == 2

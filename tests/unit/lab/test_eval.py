@@ -132,6 +132,7 @@ class WordsRouter:
     manifest: Mapping[str, Any]
     models: tuple[str, ...] = ("large", "medium", "small")
     encoder_fingerprint: str = WordEncoder.fingerprint
+    reads_text: bool = True
 
     def knows(self, name: str) -> str | None:
         return name if name in self.models else None
@@ -156,7 +157,7 @@ def test_a_router_that_reads_text_is_measured_at_both_speeds(
     known = [fresh.prompts[0], "something else"]
     np.save(tmp_path / "prompts.npy", np.unique(prompt_fingerprints(known)))
     np.save(tmp_path / "questions.npy", np.unique(question_fingerprints(known)))
-    source = only(quick(WordsRouter(tmp_path, {"reads_text": True}), fresh))
+    source = only(quick(WordsRouter(tmp_path, {}), fresh))
     assert len(source.trial) == 199
     assert source.trial.left_out["same_prompt"] == 1
     speeds = source.extra["two_speed"]

@@ -13,10 +13,10 @@ from app.errors import DataError
 from app.lab import train as training
 from app.lab.embedding import EmbeddingCache, embed_all
 from app.lab.figures import ROUTER
-from app.lab.fit import FitSettings, fit_heads, fit_lengths, fit_table
+from app.lab.fit import FitSettings, fit_lengths, fit_table
+from app.lab.ground import fold_of
 from app.lab.measuring import MeasureSettings, measure
 from app.lab.outcomes import OutcomeTable, build_table
-from app.lab.stacking import fold_of
 from app.lab.synthetic import TOPICS, WordEncoder, synthetic_rows, train_synthetic, true_quality
 from app.lab.train import TrainSettings, train
 from app.routing.artifact import load_artifact
@@ -100,6 +100,13 @@ def test_too_little_to_learn_from() -> None:
         train(same, WordEncoder().encode(same.prompts), TrainSettings())
 
 
+def test_a_kind_that_does_not_exist_is_refused(table: OutcomeTable) -> None:
+    few = table.take(np.arange(40))
+    vectors = WordEncoder().encode(few.prompts)
+    with pytest.raises(DataError, match=r"called clustrs; did you mean `clusters`\?"):
+        train(few, vectors, TrainSettings(estimator="clustrs"))
+
+
 def test_models_scored_on_different_prompts_are_comparable() -> None:
     """`large` on the hard topics and `small` on the easy ones only: raw means would mislead."""
     rows = synthetic_rows(3000, seed=4)
@@ -117,12 +124,12 @@ def test_models_scored_on_different_prompts_are_comparable() -> None:
     assert fitted.table.ability[large] - fitted.table.ability[small] > 0.7
 
 
-def test_heads_are_finite_for_a_model_with_few_rows(table: OutcomeTable) -> None:
+def test_a_model_with_few_rows_is_placed_everywhere(table: OutcomeTable) -> None:
     scores = table.scores.copy()
     scores[3:, 0] = np.nan
-    vectors = WordEncoder().encode(table.prompts)
-    fitted = fit_table(vectors, scores, FitSettings(), seed=0)
-    assert np.isfinite(fit_heads(vectors, scores, fitted, FitSettings())).all()
+    fitted = fit_table(WordEncoder().encode(table.prompts), scores, FitSettings(), seed=0)
+    assert np.isfinite(fitted.prior()).all()
+    assert np.abs(fitted.table.cells[:, 0]).max() < 4.0, "three answers say little of a cluster"
 
 
 def test_lengths_are_a_product() -> None:

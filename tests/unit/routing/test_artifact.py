@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import orjson
 import pytest
 
 from app.errors import ArtifactError
+from app.lab.outcomes import OutcomeTable
 from app.lab.synthetic import TOPICS, WordEncoder
-from app.routing.artifact import FILES, load_artifact
+from app.lab.train import TrainSettings, prepare, train_on, write_router
+from app.routing.artifact import FILES, load_artifact, usual_support
 from app.routing.estimators.base import Candidate, Query
+from app.routing.estimators.frame import CELL_SUPPORT
 from app.routing.index import IndexSettings, VectorIndex, build_index, write_index
 
 SHIPPED = Path(__file__).parents[3] / "router_models" / "default"
@@ -75,6 +79,25 @@ def test_the_unlike_falls_back_to_standing(router_directory: Path) -> None:
     assert without.novelty == 1.0
 
 
+def test_usual_support_is_about_that_of_prompts_like_the_outcomes(
+    router_directory: Path, table: OutcomeTable
+) -> None:
+    """What stands in for it where only the words are read; nothing for a model without outcomes."""
+    artifact = load_artifact(router_directory)
+    standings = [artifact._standing(candidate) for candidate in (CANDIDATES[0], CANDIDATES[3])]
+    known = artifact._known()
+    usual = usual_support(known, standings)
+    assert usual[1] == 0.0
+    estimator = artifact.estimator([CANDIDATES[0]])
+    seen = [
+        estimator.estimate(Query("", vector)).support[0] - standings[0].support
+        for vector in WordEncoder().encode(table.prompts[:50])
+    ]
+    assert usual[0] == pytest.approx(np.median(seen), rel=0.4)
+    few = replace(known, table=replace(known.table, counts=np.full_like(known.table.counts, 0.1)))
+    assert usual[0] - usual_support(few, standings)[0] == pytest.approx(CELL_SUPPORT - 0.1)
+
+
 def test_neighbours_explain(router_directory: Path) -> None:
     estimator = load_artifact(router_directory).estimator(CANDIDATES)
     neighbours = estimator.neighbours(ask(TOPICS["law"][1]), 5)
@@ -97,21 +120,51 @@ def test_a_truncated_or_missing_file_is_named(broken: Path, name: str) -> None:
         load_artifact(broken)
 
 
+def test_a_truncated_or_missing_array_of_the_kind_is_named(
+    table: OutcomeTable, tmp_path: Path
+) -> None:
+    """Here of the matrix factorisation: the smoothed kNN has none."""
+    rows = table.take(np.arange(100))
+    settings = TrainSettings(estimator="matrix-factorization")
+    ground = prepare(rows, WordEncoder().encode(rows.prompts), settings)
+    entry = {"fingerprint": WordEncoder.fingerprint}
+    write_router(train_on(ground, settings), tmp_path / "router", entry, {})
+    artifact = load_artifact(tmp_path / "router")
+    assert artifact.kind == "matrix-factorization"
+    assert set(artifact.method_arrays) == set(artifact.manifest["estimator"]["arrays"])
+    path = tmp_path / "router" / "method-level.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    with pytest.raises(ArtifactError, match=r"method-level\.npy is truncated or altered"):
+        load_artifact(tmp_path / "router")
+    path.write_bytes(b"?" * len(whole))
+    with pytest.raises(ArtifactError, match=r"method-level\.npy cannot be read"):
+        load_artifact(tmp_path / "router")
+    path.unlink()
+    with pytest.raises(ArtifactError, match=r"method-level\.npy is missing"):
+        load_artifact(tmp_path / "router")
+
+
 def test_a_flipped_byte_is_found_by_verify(broken: Path) -> None:
-    content = bytearray((broken / "heads.npy").read_bytes())
+    content = bytearray((broken / "cells.npy").read_bytes())
     content[-1] ^= 1
-    (broken / "heads.npy").write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"altered since it was trained: heads\.npy"):
+    (broken / "cells.npy").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"altered since it was trained: cells\.npy"):
         load_artifact(broken).verify()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 99}, "version 99 of the format, this release reads 2"),
+        ({"version": 99}, "version 99 of the format, this release reads 3"),
         ({"format": "else"}, "does not describe a router"),
         ({"rows": 7}, "parts do not belong together"),
         ({"files": {}}, r"does not list vectors\.faiss"),
+        ({"version": 2, "reads_text": False}, "version 2 of .* reads 3; train it again"),
+        ({"estimator": {"kind": "pols"}}, "'pols', .* did you mean `pools`.; train it again"),
+        ({"estimator": {"kind": "??"}}, "valid: .*knn.*; train it again"),
+        ({"estimator": "knn"}, "its estimator is 'knn'"),
+        ({"estimator": {"kind": "knn", "arrays": []}}, r"lacks estimator\.reads_text"),
     ],
 )
 def test_a_wrong_manifest_is_refused(broken: Path, change: dict[str, object], message: str) -> None:

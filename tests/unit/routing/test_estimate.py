@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.routing.estimators.base import Estimate
 from app.routing.estimators.clusters import ClusterTable, ClusterVotes, Standing, sigmoid
-from app.routing.estimators.knn import MISSING, KnnSettings, LocalEvidence
+from app.routing.estimators.knn import MISSING, KnnSettings, LocalEvidence, Neighbourhood, kernel
 from app.routing.estimators.lengths import decode_tokens, encode_tokens
 from app.routing.estimators.novelty import NoveltyScale
 
@@ -80,7 +80,7 @@ def test_a_difference_rests_on_prompts_both_were_scored_on() -> None:
     scores[:50, 0], scores[50:, 1] = 254, 0
     difficulty = np.where(np.arange(100) < 50, 3.0, -3.0)
     evidence = LocalEvidence(scores, np.zeros((100, 2)), difficulty, KnnSettings())
-    weights = evidence.weights(np.full(100, 0.8, dtype=np.float32))
+    weights = kernel(np.full(100, 0.8, dtype=np.float32), KnnSettings())
     shift = evidence.shift(np.arange(100), weights)
     assert abs(shift.common) < 0.1
     gap = sigmoid(shift.own)[0] - sigmoid(shift.own)[1]
@@ -90,9 +90,10 @@ def test_a_difference_rests_on_prompts_both_were_scored_on() -> None:
 def test_support_counts_labelled_neighbours_only() -> None:
     scores = np.full((10, 2), MISSING, dtype=np.uint8)
     scores[:4, 0] = 254
+    neighbourhood = Neighbourhood(scores, KnnSettings())
+    weights = neighbourhood.weights(np.full(10, 0.7, dtype=np.float32))
+    assert neighbourhood.support(np.arange(10), weights) == pytest.approx([4.0, 0.0])
     evidence = LocalEvidence(scores, np.zeros((10, 2)), np.zeros(10), KnnSettings())
-    weights = evidence.weights(np.full(10, 0.7, dtype=np.float32))
-    assert evidence.support(np.arange(10), weights) == pytest.approx([4.0, 0.0])
     assert evidence.shift(np.arange(10), weights).own[1] == 0.0
 
 
