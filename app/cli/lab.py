@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 DEFAULT_ENCODER = Path(__file__).resolve().parents[2] / "router_models" / "encoder-minilm"
 ESTIMATORS = (
-    "stack",
-    "text",
     "knn",
     "clusters",
     "pools",
     "similarity-weighted",
     "matrix-factorization",
     "classifier",
+    "text",
+    "stack",
 )
 """Kinds of estimator, the default first: those of `app.routing.estimators.kinds`, which takes numpy
 to ask; a test holds them together.

@@ -15,13 +15,13 @@ from app.lab.methods.tuned import fit_tuned
 __all__ = ["FITS", "Fit", "FittedMethod"]
 
 FITS: Mapping[str, Fit] = {
-    "stack": fit_stack,
-    "text": fit_text,
     "knn": fit_smoothed,
     "clusters": fit_clusters,
     "pools": fit_pools,
     "similarity-weighted": fit_similarity,
     "matrix-factorization": fit_factors,
     "classifier": fit_tuned,
+    "text": fit_text,
+    "stack": fit_stack,
 }
 """By the names of `app.routing.estimators.kinds.KINDS`."""

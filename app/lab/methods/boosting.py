@@ -43,7 +43,7 @@ class Boosted:
 
     def predict(self, inputs: NDArray[np.float32]) -> Array:
         """(n,) for inputs (n, d)."""
-        return np.mean([model.predict(inputs) for model in self.models], axis=0)
+        return np.asarray(np.mean([model.predict(inputs) for model in self.models], axis=0))
 
     def pack(self, columns: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
         """Features, thresholds, leaves (see `Trees`), (trees, nodes or leaves); `columns` says what

@@ -9,7 +9,6 @@ vector is all there is, and it is the gain of one over the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +64,8 @@ def find_panels(table: OutcomeTable, most_factors: int = MOST_FACTORS) -> list[P
         if len(often) >= 2:
             proposed.setdefault(tuple(often.tolist()), []).append(source)
     sized = []
-    for columns, names in proposed.items():
+    for proposal, names in proposed.items():
+        columns = np.array(proposal, dtype=np.intp)
         answered = known[:, columns].sum(axis=1)
         rows = np.flatnonzero((answered >= 2) & (answered >= SIDE_BY_SIDE * len(columns)))
         if len(rows) >= FEWEST_ROWS:
@@ -84,7 +84,7 @@ def make_panel(
     table: OutcomeTable,
     name: str,
     rows: NDArray[np.intp],
-    columns: Sequence[int],
+    columns: NDArray[np.intp],
     most_factors: int,
 ) -> Panel:
     """The panel of these rows, each of which two of the columns answered. A column that none of

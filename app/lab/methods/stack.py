@@ -8,7 +8,7 @@ model the rest, Platt's calibration, and how far words alone are from all views 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,8 @@ LINEAR_PENALTY = 300.0
 
 @dataclass(frozen=True, slots=True)
 class StackSettings:
-    full: BoostSettings = BoostSettings()
-    words: BoostSettings = BoostSettings()
+    full: BoostSettings = field(default_factory=BoostSettings)
+    words: BoostSettings = field(default_factory=BoostSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""Fits the views that the stack weighs (`app.routing.estimators.views`): ridge heads on hashed words
-and on the vector, and a discriminant of the tasks.
+"""Fits the views that the stack weighs (`app.routing.estimators.views`): ridge heads on hashed
+words and on the vector, and a discriminant of the tasks.
 """
 
 from __future__ import annotations
@@ -122,13 +122,13 @@ def fit_word_heads(
     rows: NDArray[np.bool_],
     lengths: Array,
 ) -> WordHeads:
-    """On these rows: departures, membership of each panel, and the log of the relative length, whose
-    row in `lengths` is nan where it is not known.
+    """On these rows: departures, membership of each panel, and the log of the relative length,
+    which is nan in `lengths` where it is not known.
     """
     members = np.zeros((len(rows), len(panels)))
     for at, panel in enumerate(panels):
         members[panel.rows, at] = 1.0
-    departures, membership, length, count = layout.words
+    _, membership, length, count = layout.words
     heads = np.zeros((2**BITS + texts.standard.shape[1], count), dtype=np.float32)
     bias = np.zeros(count, dtype=np.float32)
 
@@ -138,10 +138,7 @@ def fit_word_heads(
 
     for at, panel in enumerate(panels):
         inside = rows[panel.rows]
-        places = slice(
-            departures.start + layout.starts[at], departures.start + layout.starts[at + 1]
-        )
-        fit(panel.rows[inside], panel.factors[inside], places)
+        fit(panel.rows[inside], panel.factors[inside], layout.of(at))
     everywhere = np.flatnonzero(rows)
     fit(everywhere, members[everywhere], membership)
     measured = np.flatnonzero(rows & ~np.isnan(lengths))
@@ -187,27 +184,27 @@ def fit_vector_heads(
     """
     count = int(tasks.max()) + 1
     discriminant, odds = _discriminant(inputs[rows], tasks[rows], count)
-    heads, bias, task_departures = [], [], []
-    rest_heads, rest_bias, rest_tasks = [], [], []
+    own: tuple[list[Array], list[Array], list[Array]] = ([], [], [])
+    special: tuple[list[Array], list[Array], list[Array]] = ([], [], [])
     for panel, rest in zip(panels, rests, strict=True):
         inside = rows[panel.rows]
         chosen = panel.rows[inside]
         here = inputs[chosen].astype(np.float64)
         for targets, penalty, shrunk, into in (
-            (panel.factors[inside], VECTOR_PENALTY, TASK_ROWS, (heads, bias, task_departures)),
-            (rest[inside], REST_PENALTY, REST_ROWS, (rest_heads, rest_bias, rest_tasks)),
+            (panel.factors[inside], VECTOR_PENALTY, TASK_ROWS, own),
+            (rest[inside], REST_PENALTY, REST_ROWS, special),
         ):
             weights, constant = ridge(here, targets, penalty)
             into[0].append(weights)
             into[1].append(constant)
             into[2].append(_by_task(tasks[chosen], targets, count, shrunk))
-    flat = (np.hstack(each).astype(np.float32) for each in (heads, bias, task_departures))
-    head, constant, by_task = flat
+    heads, bias, task_departures = (np.hstack(each).astype(np.float32) for each in own)
+    rest_heads, rest_bias, rest_tasks = (np.hstack(each).astype(np.float32) for each in special)
     return VectorHeads(
-        VectorView(head, constant, discriminant, odds, by_task),
-        np.hstack(rest_heads).astype(np.float32),
-        np.hstack(rest_bias).astype(np.float32),
-        np.hstack(rest_tasks).astype(np.float32),
+        VectorView(heads, bias, discriminant, odds, task_departures),
+        rest_heads,
+        rest_bias,
+        rest_tasks,
     )
 
 

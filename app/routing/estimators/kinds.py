@@ -15,14 +15,14 @@ from app.routing.estimators.stack import bind_stack, bind_text
 from app.routing.estimators.tuned import bind_tuned
 
 KINDS: Mapping[str, Bind] = {
-    "stack": bind_stack,
-    "text": bind_text,
     "knn": bind_smoothed,
     "clusters": bind_clusters,
     "pools": bind_pools,
     "similarity-weighted": bind_similarity,
     "matrix-factorization": bind_factors,
     "classifier": bind_tuned,
+    "text": bind_text,
+    "stack": bind_stack,
 }
 
-DEFAULT_KIND = "stack"
+DEFAULT_KIND = "knn"

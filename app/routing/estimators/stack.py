@@ -1,15 +1,15 @@
 """The stack: several views of a prompt, weighed against each other by what they were worth on
 prompts they had not seen.
 
-For each panel of models the views (`views`) say how the prompt's scores will depart from the models'
-means. Boosted trees and a linear stack, fitted out of fold, make one prediction of them; a panel's
-models share it, so the difference between two of them, which is what routing decides by, rests on
-prompts that both answered. What is special to single models beyond that, by kind of task and by
-vector, is added with weights fitted the same way, and each model's result is calibrated (Platt 1999).
+For each panel of models the views (`views`) say how the prompt's scores will depart from the
+models' means. Boosted trees and a linear stack, fitted out of fold, make one prediction of them; a
+panel's models share it, so the difference between two of them, which is what routing decides by,
+rests on prompts that both answered. What is special to single models beyond that, by kind of task
+and by vector, is added with weights fitted the same way, and the level is calibrated (Platt 1999).
 Difficulty learned on one panel is an input for all others.
 
-The words have a stack of their own: without the vector it decides in tens of microseconds, and knows
-by how much the full one usually differs from it.
+The words have a stack of their own: without the vector it decides in tens of microseconds, and
+knows by how much the full one usually differs from it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import Standing, log_odds_of, sigmoid
+from app.routing.estimators.levels import around
 from app.routing.estimators.method import Known, Near, Read
 from app.routing.estimators.novelty import NoveltyScale
 from app.routing.estimators.trees import Trees
@@ -70,7 +71,9 @@ class Finish:
 
     def quality(self, departures: Array, own: Array | float = 0.0) -> Array:
         raw = self.mean + self.directions @ departures + own
-        return sigmoid(self.slope * raw + self.intercept)
+        # Slopes differ between models, so what is common to them would leak into their difference:
+        # the calibrated level is kept, and the difference stays as it was predicted.
+        return around(float(sigmoid(self.slope * raw + self.intercept).mean()), raw)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 models' means, as seen from its words, its vector, its neighbours and its kind of task.
 
 A departure is one number common to the panel's models and one along each of the panel's directions
-(`app.lab.methods.panels`); each view predicts all of them on its own, and the stack weighs the views
-against each other. Every view is a small array product, for one prompt or for many.
+(`app.lab.methods.panels`); each view predicts all of them on its own, and the stack weighs the
+views against each other. Every view is a small array product, for one prompt or for many.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class WordView:
         standard = (scalars(text) - self.scalar_mean) / self.scalar_scale
         outputs = (row @ self.heads[buckets].astype(np.float32)) * self.scale
         outputs = outputs + standard @ self.scalar_heads + self.bias
-        return outputs, standard, known_share(hashes, self.known)
+        return outputs.astype(np.float32), standard, known_share(hashes, self.known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ def count_buckets(hashes: NDArray[np.uint32]) -> tuple[NDArray[np.int32], NDArra
 
 
 KNOWN_BITS = 20
-"""Known words and pairs are looked up in a table of 2**KNOWN_BITS: buckets are too full for that."""
+"""Known words and pairs have a table of 2**KNOWN_BITS: the buckets are too full to tell them."""
 
 
 def known_share(hashes: NDArray[np.uint32], known: NDArray[np.bool_]) -> float:
