@@ -40,6 +40,8 @@ class Boosted:
     """One output: the library's models, to predict many rows with, and what serving reads."""
 
     models: tuple[Any, ...]
+    trees: int
+    """How many were asked for, of all bags together."""
 
     def predict(self, inputs: NDArray[np.float32]) -> Array:
         """(n,) for inputs (n, d)."""
@@ -54,9 +56,10 @@ class Boosted:
             for model in self.models
             for tree in model.dump_model()["tree_info"]
         ]
-        features = np.zeros((len(trees), NODES), dtype=np.uint16)
-        thresholds = np.full((len(trees), NODES), NEVER, dtype=np.float32)
-        leaves = np.zeros((len(trees), LEAVES), dtype=np.float32)
+        # Where nothing is left to split on, the library stops early: the other trees add nothing.
+        features = np.zeros((self.trees, NODES), dtype=np.uint16)
+        thresholds = np.full((self.trees, NODES), NEVER, dtype=np.float32)
+        leaves = np.zeros((self.trees, LEAVES), dtype=np.float32)
         for at, tree in enumerate(trees):
             _fill(tree, 0, features[at], thresholds[at], leaves[at], columns)
         return features, thresholds, leaves / len(self.models)
@@ -88,7 +91,7 @@ def boost(
         }
         data = lightgbm.Dataset(inputs, target, params={"verbose": -1})
         models.append(lightgbm.train(parameters, data, settings.rounds))
-    return Boosted(tuple(models))
+    return Boosted(tuple(models), settings.rounds * settings.bags)
 
 
 def require_lightgbm() -> Any:
