@@ -21,6 +21,7 @@ from app.lab.methods.boosting import Boosted, BoostSettings, boost
 from app.lab.methods.panels import FEWEST_ROWS, find_panels
 from app.lab.methods.platt import fit_platt
 from app.lab.methods.views import (
+    WORD_SCALARS,
     VectorHeads,
     WordHeads,
     features_of,
@@ -134,7 +135,6 @@ class _Fit:
             "task_bias": heads.view.task_bias,
             "task_departures": heads.view.task_departures,
             "row_departures": neighbours.departures.astype(np.float16),
-            "row_members": neighbours.members.astype(np.uint8),
         }
         arrays |= self._finish(words_seen, full_seen, (rest_by_vector, rest_by_task, heads))
         return self._fitted("stack", arrays)
@@ -336,11 +336,12 @@ class _Fit:
             "idf": self.texts.idf.astype(np.float16),
             "word_heads": np.round(words / scale).astype(np.int8),
             "word_scale": scale.astype(np.float32),
-            "word_scalar_heads": (0.15 * shape).astype(np.float32),
+            "word_scalar_heads": (WORD_SCALARS * shape).astype(np.float32),
             "word_bias": heads.bias,
             "scalar_mean": self.texts.scalar_mean,
             "scalar_scale": self.texts.scalar_scale,
             "word_known": np.packbits(self.texts.known),
+            "row_members": self._rows()[1].astype(np.uint8),
         }
 
     def _pack(self, kind: str, combined: Sequence[Combined]) -> dict[str, NDArray[Any]]:

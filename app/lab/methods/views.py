@@ -258,13 +258,11 @@ def features_of(
         at = slice(start, start + _ROWS_AT_ONCE)
         by_vector = view.departures(inputs[at])
         tasks = view.task_shares(inputs[at])
-        look = (near[at], similarities[at], by_vector)
         parts.append(
             join(
                 by_vector,
                 by_words[at],
-                neighbours.look(*look, sharp=False),
-                neighbours.look(*look, sharp=True),
+                *neighbours.look(near[at], similarities[at], by_vector),
                 tasks @ view.task_departures,
                 standard[at],
             )

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import Standing, log_odds_of, sigmoid
+from app.routing.estimators.knn import MISSING
 from app.routing.estimators.levels import around
 from app.routing.estimators.method import Known, Near, Read
 from app.routing.estimators.novelty import NoveltyScale
@@ -36,12 +37,18 @@ from app.routing.estimators.views import (
     join,
     load_vector,
     load_words,
+    nearest_votes,
 )
 from app.routing.estimators.words import WordHasher
 
 ALONE = 0.05
-"""A panel with one candidate counts this much, one with two counts 1 more: differences rest on
-models seen side by side.
+"""A prompt of a panel that one candidate was scored on counts this much, one that two were counts 1
+more: differences rest on models seen side by side.
+"""
+
+ELSEWHERE = 0.1
+"""How much a panel's other prompts count beside those near: candidates compared on other prompts
+say more than one of them alone on these.
 """
 
 
@@ -85,6 +92,10 @@ class PanelWords:
     combiner: Combiner
     finish: Finish
     doubt: Array
+    worth: Floats
+    """(rows,) by how many of the candidates each prompt of the panel compares; 0 for others."""
+    usual_worth: float
+    """Its mean over the panel's prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,54 +143,48 @@ class WordStack:
     def read(self, text: str) -> Read:
         outputs, standard, known = self._words.read(self._hasher, text)
         departures, members, length, _ = self._layout.words
-        features = np.concatenate((outputs[departures], standard))
-        weights = self._weights(np.maximum(outputs[members], 0.0))
-        found = [each.finish.quality(each.combiner.departures(features)) for each in self._panels]
+        quality = doubt = np.full(self._count, np.nan)
+        if self._panels:
+            shares = np.maximum(outputs[members], 0.0)
+            each = self._panels[
+                self._choose([float(shares[p.panel]) * p.usual_worth for p in self._panels])
+            ]
+            features = np.concatenate((outputs[departures], standard))
+            found = each.finish.quality(each.combiner.departures(features))
+            quality = self._with_others(each.places, found, self._overall)
+            # A candidate without a panel is as doubtful as the most doubtful one with one.
+            doubt = np.full(self._count, each.doubt.max())
+            doubt[each.places] = each.doubt
         return Read(
-            quality=self._over_panels(weights, found, self._overall),
-            doubt=self._doubt(weights),
+            quality=quality,
+            doubt=doubt,
             length=float(np.exp(np.clip(outputs[length], -2.0, 2.0))),
             novelty=self._novelty.place(known),
         )
 
-    def _weights(self, shares: Floats) -> Array:
-        """Of the panels bound, from how much the prompt is of each panel, and from how many of the
-        candidates each compares; they sum to 1.
-        """
-        worth = np.array(
-            [
-                (float(shares[each.panel]) + 1e-6) * (len(each.places) - 1 + ALONE)
-                for each in self._panels
-            ]
-        )
-        return worth / worth.sum() if len(worth) else worth
+    def _choose(self, near: Sequence[float]) -> int:
+        """Which of the panels bound to ask, from how much those prompts of each that are like this
+        one compare the candidates.
 
-    def _over_panels(self, weights: Array, found: Sequence[Array], usual: Array) -> Array:
-        """The panels' qualities, weighted. A candidate that a panel lacks is as far from its
+        One is asked and not the mean of all: on prompts unlike its own a panel's differences are
+        extrapolated, on a scale of their own, and a few of them spoil the others' ranking.
+        """
+        worth = [
+            here + ELSEWHERE * panel.usual_worth
+            for here, panel in zip(near, self._panels, strict=True)
+        ]
+        return int(np.argmax(worth))
+
+    def _with_others(self, places: NDArray[np.intp], found: Array, usual: Array) -> Array:
+        """The panel's qualities, and for a candidate that it lacks one that is as far from its
         `usual` quality, in log-odds, as the others are from theirs.
         """
-        if not len(weights):
-            return np.full(self._count, np.nan)
+        if len(places) == self._count:
+            return found
         odds = log_odds_of(usual)
-        total = np.zeros(self._count)
-        for each, weight, quality in zip(self._panels, weights, found, strict=True):
-            if len(each.places) == self._count:
-                total += weight * quality
-                continue
-            shift = float((log_odds_of(quality) - odds[each.places]).mean())
-            whole = sigmoid(odds + shift)
-            whole[each.places] = quality
-            total += weight * whole
-        return total
-
-    def _doubt(self, weights: Array) -> Array:
-        """(M,); a candidate without a panel is as doubtful as the most doubtful one with one."""
-        total = np.zeros(self._count)
-        for each, weight in zip(self._panels, weights, strict=True):
-            whole = np.full(self._count, each.doubt.max())
-            whole[each.places] = each.doubt
-            total += weight * whole
-        return total
+        whole = sigmoid(odds + (log_odds_of(found) - odds[places]).mean())
+        whole[places] = found
+        return whole
 
 
 class Stack(WordStack):
@@ -203,25 +208,25 @@ class Stack(WordStack):
         self._cluster_quality = cluster_quality
 
     def quality(self, near: Near) -> Array:
+        if not self._panels:
+            return np.full(self._count, np.nan)
+        votes, rows = nearest_votes(near.rows, near.similarities)
+        chosen = self._choose([float(votes @ panel.worth[rows]) for panel in self._panels])
+        each, places = self._views[chosen], self._panels[chosen].places
         outputs, standard, _ = self._words.read(self._hasher, near.text)
         inputs = self._vector.inputs(near.vector, standard)
         by_vector = self._vector.departures(inputs)
         tasks = self._vector.task_shares(inputs)
-        look = (near.rows, near.similarities, by_vector)
         features = join(
             by_vector,
             outputs[self._layout.words[0]],
-            self._neighbours.look(*look, sharp=False),
-            self._neighbours.look(*look, sharp=True),
+            *self._neighbours.look(near.rows, near.similarities, by_vector),
             tasks @ self._vector.task_departures,
             standard,
         )
-        found = []
-        for each in self._views:
-            own = inputs @ each.rest_heads + each.rest_bias + tasks @ each.rest_tasks
-            found.append(each.finish.quality(each.combiner.departures(features), own))
-        weights = self._weights(self._neighbours.shares(near.rows, near.similarities))
-        return self._over_panels(weights, found, near.shares @ self._cluster_quality)
+        own = inputs @ each.rest_heads + each.rest_bias + tasks @ each.rest_tasks
+        found = each.finish.quality(each.combiner.departures(features), own)
+        return self._with_others(places, found, near.shares @ self._cluster_quality)
 
 
 def bind_text(known: Known, standings: Sequence[Standing]) -> WordStack:
@@ -262,16 +267,24 @@ def _common(known: Known, standings: Sequence[Standing]) -> dict[str, Any]:
 
 def _panels_by_words(known: Known, standings: Sequence[Standing]) -> list[PanelWords]:
     arrays, layout = known.arrays, _layout(known)
-    return [
-        PanelWords(
-            panel=panel,
-            places=places,
-            combiner=_combiner(arrays, "words", layout, panel),
-            finish=_finish(arrays, "words", layout, panel, models),
-            doubt=arrays["doubt"][models].astype(np.float64),
+    scored = known.scores_of(standings) != MISSING
+    found = []
+    for panel, places, models in _places(known, standings):
+        members = arrays["row_members"][:, panel] > 0
+        count = scored[:, places].sum(axis=1)
+        worth = np.where(members & (count > 0), count - 1 + ALONE, 0.0).astype(np.float32)
+        found.append(
+            PanelWords(
+                panel=panel,
+                places=places,
+                combiner=_combiner(arrays, "words", layout, panel),
+                finish=_finish(arrays, "words", layout, panel, models),
+                doubt=arrays["doubt"][models].astype(np.float64),
+                worth=worth,
+                usual_worth=float(worth[members].mean()),
+            )
         )
-        for panel, places, models in _places(known, standings)
-    ]
+    return found
 
 
 def _layout(known: Known) -> Layout:

@@ -131,39 +131,45 @@ class NeighbourView:
     whose.
     """
 
-    departures: NDArray[Any]
-    members: NDArray[Any]
+    departures: Floats
+    members: Floats
     spread: Floats
 
     @classmethod
     def of(cls, departures: NDArray[Any], members: NDArray[Any], layout: Layout) -> NeighbourView:
+        """Of any number types; held as float32, since products of others convert every time."""
         spread = np.zeros((layout.panels, layout.departures), dtype=np.float32)
         for panel in range(layout.panels):
             spread[panel, layout.of(panel)] = 1.0
-        return cls(departures, members, spread)
+        return cls(departures.astype(np.float32), members.astype(np.float32), spread)
 
     def look(
-        self, rows: NDArray[Any], similarities: Floats, by_vector: Floats, sharp: bool
-    ) -> tuple[Floats, Floats]:
-        """Departures (..., s) and log of the evidence (..., panels), from neighbours (..., k)."""
-        temperature, count, kappa = (
-            (SHARP, SHARP_COUNT, SHARP_KAPPA) if sharp else (WIDE, WIDE_COUNT, WIDE_KAPPA)
-        )
-        near = rows[..., :count]
-        weights = np.exp((similarities[..., :count] - 1.0) / np.float32(temperature))
-        seen = np.einsum("...k,...ks->...s", weights, self.departures[near].astype(np.float32))
-        evidence = np.einsum("...k,...kp->...p", weights, self.members[near].astype(np.float32))
-        worth = np.float32(kappa)
-        mean = (seen + worth * by_vector) / (evidence @ self.spread + worth)
-        return np.asarray(mean), np.log(evidence + np.float32(LEAST_EVIDENCE))
+        self, rows: NDArray[Any], similarities: Floats, by_vector: Floats
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """Departures (..., s) and log of the evidence (..., panels) from neighbours (..., k), of
+        the wide neighbourhood and of the sharp one.
+        """
+        near = rows[..., :WIDE_COUNT]
+        departures, members = self.departures[near], self.members[near]
+        found: list[Floats] = []
+        for temperature, count, kappa in (
+            (WIDE, WIDE_COUNT, WIDE_KAPPA),
+            (SHARP, SHARP_COUNT, SHARP_KAPPA),
+        ):
+            weights = np.exp((similarities[..., None, :count] - 1.0) / np.float32(temperature))
+            seen = (weights @ departures[..., :count, :])[..., 0, :]
+            evidence = (weights @ members[..., :count, :])[..., 0, :]
+            worth = np.float32(kappa)
+            found.append((seen + worth * by_vector) / (evidence @ self.spread + worth))
+            found.append(np.log(evidence + np.float32(LEAST_EVIDENCE)))
+        wide, wide_evidence, sharp, sharp_evidence = found
+        return wide, wide_evidence, sharp, sharp_evidence
 
-    def shares(self, rows: NDArray[Any], similarities: Floats) -> Floats:
-        """Which part of the near ones is of each panel, (panels,)."""
-        near = rows[:SHARP_COUNT]
-        weights = np.exp((similarities[:SHARP_COUNT] - 1.0) / np.float32(SHARP * 2))
-        return np.asarray(
-            (weights @ self.members[near].astype(np.float32)) / np.maximum(weights.sum(), 1e-12)
-        )
+
+def nearest_votes(rows: NDArray[Any], similarities: Floats) -> tuple[Floats, NDArray[Any]]:
+    """Votes, summing to 1, of the nearest rows (k,), and which these are."""
+    votes = np.exp((similarities[:SHARP_COUNT] - similarities[0]) / np.float32(2.0 * SHARP))
+    return votes / votes.sum(), rows[:SHARP_COUNT]
 
 
 def feature_names(layout: Layout) -> list[tuple[str, int]]:
@@ -177,13 +183,27 @@ def feature_names(layout: Layout) -> list[tuple[str, int]]:
 def join(
     by_vector: Floats,
     by_words: Floats,
-    wide: tuple[Floats, Floats],
-    sharp: tuple[Floats, Floats],
+    wide: Floats,
+    wide_evidence: Floats,
+    sharp: Floats,
+    sharp_evidence: Floats,
     by_task: Floats,
     standard: Floats,
 ) -> Floats:
     """All features (..., f) for the full estimate."""
-    return np.concatenate((by_vector, by_words, *wide, *sharp, by_task, standard), axis=-1)
+    return np.concatenate(
+        (
+            by_vector,
+            by_words,
+            wide,
+            wide_evidence,
+            sharp,
+            sharp_evidence,
+            by_task,
+            standard,
+        ),
+        axis=-1,
+    )
 
 
 def load_words(arrays: Mapping[str, NDArray[Any]]) -> WordView:
