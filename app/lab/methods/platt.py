@@ -1,42 +1,43 @@
-"""Platt's scaling: a score becomes a probability by a logistic curve of two parameters."""
+"""Platt's scaling (1999): predictions become probabilities by a logistic curve of two parameters."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import NDArray
 
 from app.routing.estimators.base import Array
+from app.routing.estimators.clusters import sigmoid
 
-USUAL_SLOPE = 4.0
-"""Of a score that is a probability already: the logistic curve has this slope at one half."""
-
-_PRECISION = 0.05
-_STEPS = 25
+_STEPS = 30
+_LARGEST_STEP, _SMALL_STEP = 1.0, 1e-6
 
 
-def fit_platt(raw: Array, scores: NDArray[np.float32]) -> Array:
-    """Slope and intercept (m, 2) for predictions and outcomes (n, m), the latter nan where unknown.
-
-    Maximum likelihood (Platt 1999), outcomes between 0 and 1 counting in part, held lightly to a
-    curve through (one half, one half), so that a model that is always right gets a finite one.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Slope and shift of the curve that few rows change little, and the inverse variances of both
+    around it.
     """
-    return np.array([_fit_one(raw[:, at], scores[:, at]) for at in range(raw.shape[1])])
+
+    slope: float
+    shift: float
+    precisions: tuple[float, float]
 
 
-def _fit_one(raw: Array, scores: NDArray[np.float32]) -> Array:
-    known = ~np.isnan(scores)
-    inputs = np.stack([raw[known], np.ones(int(known.sum()))], axis=1)
-    observed = scores[known].astype(np.float64)
-    usual = np.array([USUAL_SLOPE, -USUAL_SLOPE / 2.0])
-    found = usual.copy()
+def fit_platt(predictions: Array, scores: Array, held: Held) -> Array:
+    """Slope, not below 0, and shift of least cross-entropy for (n,) predictions and scores from 0
+    to 1, which count in part between. By Newton's method.
+    """
+    start = np.array([held.slope, held.shift])
+    precisions = np.array(held.precisions)
+    inputs = np.stack([predictions, np.ones_like(predictions)], axis=1)
+    found = start.copy()
     for _ in range(_STEPS):
-        expected = 1.0 / (1.0 + np.exp(-np.clip(inputs @ found, -30.0, 30.0)))
-        gradient = inputs.T @ (observed - expected) - _PRECISION * (found - usual)
-        weights = expected * (1.0 - expected)
-        curvature = (inputs * weights[:, None]).T @ inputs + _PRECISION * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        found = found + np.clip(step, -2.0, 2.0)
-        if np.abs(step).max() < 1e-6:
+        expected = sigmoid(inputs @ found)
+        gradient = inputs.T @ (scores - expected) - precisions * (found - start)
+        curvature = (inputs * (expected * (1.0 - expected))[:, None]).T @ inputs
+        step = np.linalg.solve(curvature + np.diag(precisions), gradient)
+        found += np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
+        if np.abs(step).max() < _SMALL_STEP:
             break
-    found[0] = max(found[0], 0.0)
-    return found
+    return np.array([max(float(found[0]), 0.0), float(found[1])])

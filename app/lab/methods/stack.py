@@ -1,4 +1,4 @@
-"""Fits the stack, the default estimator, and the text estimator that is one half of it.
+"""Fits the stack, and the text estimator that is one half of it.
 
 Three levels, each on predictions of the level below for prompts that level has not seen, in folds
 by question: the views; trees and a linear stack that combine them, panel by panel; and for each
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from app.errors import DataError
 from app.lab.ground import FAMILIAR_QUANTILE, STRANGE_QUANTILE, Advance, Ground
 from app.lab.methods.base import FittedMethod
-from app.lab.methods.boosting import Boosted, BoostSettings, boost
+from app.lab.methods.boosting import BoostSettings
+from app.lab.methods.combining import Combined, combine, pack
 from app.lab.methods.panels import FEWEST_ROWS, find_panels
-from app.lab.methods.platt import fit_platt
+from app.lab.methods.platt import Held, fit_platt
 from app.lab.methods.views import (
     WORD_SCALARS,
     VectorHeads,
@@ -29,7 +30,6 @@ from app.lab.methods.views import (
     fit_word_heads,
     read_texts,
     relative_lengths,
-    ridge,
     vectors_with_scalars,
 )
 from app.routing.estimators.base import Array
@@ -37,38 +37,20 @@ from app.routing.estimators.novelty import NoveltyScale
 from app.routing.estimators.views import Floats, Layout, NeighbourView, feature_names
 from app.routing.estimators.words import BITS, SCALARS
 
+STEPS = 4
+"""Words and vector out of fold, and combining the features of each."""
+
 SHARED_DEPARTURES = 3
 """Of other panels, an output sees this many departures: common, and the two largest directions."""
 
-LINEAR_PENALTY = 300.0
+PROBABLE = Held(slope=4.0, shift=-2.0, precisions=(0.05, 0.05))
+"""The logistic curve that leaves predictions around a half as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackSettings:
     full: BoostSettings = field(default_factory=BoostSettings)
     words: BoostSettings = field(default_factory=BoostSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class Combined:
-    """A panel's departures from features: trees and linear stack, `mix` the weight of the trees."""
-
-    boosted: tuple[Boosted, ...]
-    linear: Array
-    bias: Array
-    mix: float
-    columns: NDArray[np.intp]
-
-    def of(self, features: Floats) -> Array:
-        """(n, 1 + k)"""
-        return self.mix * self._trees(features) + (1.0 - self.mix) * self._linear(features)
-
-    def _trees(self, features: Floats) -> Array:
-        inputs = features[:, self.columns]
-        return np.stack([each.predict(inputs) for each in self.boosted], axis=1)
-
-    def _linear(self, features: Floats) -> Array:
-        return np.asarray(features[:, self.columns] @ self.linear + self.bias)
 
 
 def fit_stack(ground: Ground, advance: Advance | None = None) -> FittedMethod:
@@ -108,7 +90,7 @@ class _Fit:
         arrays = self._word_arrays(heads)
         features = np.hstack([by_words, self.texts.standard])
         combined, seen = self._combine(features, self._word_columns(), self.settings.words)
-        arrays |= self._pack("words", combined)
+        arrays |= pack("words", combined, self.layout)
         arrays |= self._finish(seen, None, None)
         return self._fitted("text", arrays)
 
@@ -118,7 +100,7 @@ class _Fit:
         arrays = self._word_arrays(self._word_heads(everything))
         word_features = np.hstack([by_words, self.texts.standard])
         words, words_seen = self._combine(word_features, self._word_columns(), self.settings.words)
-        arrays |= self._pack("words", words)
+        arrays |= pack("words", words, self.layout)
 
         inputs = vectors_with_scalars(ground.vectors, self.texts)
         neighbours = NeighbourView.of(*self._rows(), self.layout)
@@ -126,7 +108,7 @@ class _Fit:
             inputs, neighbours, by_words
         )
         full, full_seen = self._combine(features, self._columns(), self.settings.full)
-        arrays |= self._pack("full", full)
+        arrays |= pack("full", full, self.layout)
         heads = self._vector_heads(inputs, everything)
         arrays |= {
             "vector_heads": heads.view.heads,
@@ -147,7 +129,7 @@ class _Fit:
         for test in self.folds:
             heads = self._word_heads(self._all_but(test))
             found[test] = heads.of(self.texts, test)[:, departures]
-            self._count(len(test), 2)
+            self._count(len(test) / len(self.ground.folds))
         return found
 
     def _views_out_of_fold(
@@ -171,7 +153,7 @@ class _Fit:
             )
             by_vector[test] = inputs[test] @ heads.rest_heads + heads.rest_bias
             by_task[test] = shares @ heads.rest_tasks
-            self._count(len(test), 2)
+            self._count(len(test) / len(self.ground.folds))
         return features, by_vector, by_task
 
     def _word_heads(self, rows: NDArray[np.bool_]) -> WordHeads:
@@ -233,44 +215,16 @@ class _Fit:
     def _combine(
         self, features: Floats, columns: Sequence[NDArray[np.intp]], settings: BoostSettings
     ) -> tuple[list[Combined], list[Array]]:
-        """For each panel what combines all rows' features, and each row's departures from what
-        combines the other folds'.
-        """
+        """Of each panel: what combines the features, and the departures that it has out of fold."""
         made, seen = [], []
         for panel, chosen in zip(self.panels, columns, strict=True):
-            inputs = np.ascontiguousarray(features[panel.rows][:, chosen])
-            trees, linear = np.zeros((2, *panel.factors.shape))
-            of_row = self.ground.folds[panel.rows]
-            for fold in range(len(self.folds)):
-                train, test = of_row != fold, of_row == fold
-                if not test.any() or train.sum() < 2:
-                    continue
-                weights, bias = _linear_stack(inputs[train], panel.factors[train])
-                linear[test] = inputs[test] @ weights + bias
-                trees[test] = self._boost(
-                    inputs[train], panel.factors[train], settings, inputs[test]
-                )
-            mix = _share(panel.factors - linear, trees - linear)
-            weights, bias = _linear_stack(inputs, panel.factors)
-            boosted = tuple(
-                boost(inputs, target, settings, self.ground.seed + at)
-                for at, target in enumerate(panel.factors.T)
+            found, unseen = combine(
+                panel, features, chosen, self.ground.folds, settings, self.ground.seed
             )
-            made.append(Combined(boosted, weights, bias, mix, chosen))
-            seen.append(mix * trees + (1.0 - mix) * linear)
-            self._count(len(panel.rows), 3)
+            made.append(found)
+            seen.append(unseen)
+            self._count(len(panel.rows) / sum(len(each.rows) for each in self.panels))
         return made, seen
-
-    def _boost(
-        self, inputs: Floats, targets: Array, settings: BoostSettings, queries: Floats
-    ) -> Array:
-        return np.stack(
-            [
-                boost(inputs, target, settings, self.ground.seed + at).predict(queries)
-                for at, target in enumerate(targets.T)
-            ],
-            axis=1,
-        )
 
     # Level 2: the models.
 
@@ -294,9 +248,7 @@ class _Fit:
             means.append(panel.means)
             scores = self.ground.table.scores[np.ix_(panel.rows, panel.columns)]
             by_words = panel.means + words_seen[at] @ panel.loadings.T
-            words_platt = fit_platt(by_words, scores)
-            platt["words"].append(words_platt)
-            quality = _calibrated(by_words, words_platt)
+            platt["words"].append(_calibrate(by_words, scores))
             doubt = np.zeros(models)
             if full_seen is not None and rest is not None:
                 here = slice(offset, offset + models)
@@ -305,9 +257,8 @@ class _Fit:
                 weights = _rest_weights(scores - raw, own)
                 worth.append(np.tile(weights, (models, 1)))
                 raw = raw + weights[0] * own[0] + weights[1] * own[1]
-                full_platt = fit_platt(raw, scores)
-                platt["full"].append(full_platt)
-                doubt = _relative_spread(_calibrated(raw, full_platt) - quality)
+                platt["full"].append(_calibrate(raw, scores))
+                doubt = _relative_spread(raw - by_words)
             doubts.append(doubt)
             offset += models
         arrays: dict[str, NDArray[Any]] = {
@@ -344,28 +295,6 @@ class _Fit:
             "row_members": self._rows()[1].astype(np.uint8),
         }
 
-    def _pack(self, kind: str, combined: Sequence[Combined]) -> dict[str, NDArray[Any]]:
-        """Trees of all outputs, and the linear stack over all features."""
-        count = 1 + max(int(each.columns.max()) for each in combined)
-        linear = np.zeros((count, self.layout.departures), dtype=np.float32)
-        bias = np.zeros(self.layout.departures, dtype=np.float32)
-        packed: list[tuple[NDArray[Any], ...]] = []
-        for at, each in enumerate(combined):
-            inside = self.layout.of(at)
-            linear[each.columns, inside] = (1.0 - each.mix) * each.linear
-            bias[inside] = (1.0 - each.mix) * each.bias
-            for model in each.boosted:
-                features, thresholds, leaves = model.pack(each.columns)
-                packed.append((features, thresholds, each.mix * leaves))
-        features, thresholds, leaves = (np.stack(each) for each in zip(*packed, strict=True))
-        return {
-            f"{kind}_features": features,
-            f"{kind}_thresholds": thresholds,
-            f"{kind}_leaves": leaves.astype(np.float16),
-            f"{kind}_linear": linear,
-            f"{kind}_bias": bias,
-        }
-
     def _fitted(self, kind: str, arrays: dict[str, NDArray[Any]]) -> FittedMethod:
         share = self.texts.known_share
         familiar, strange = np.quantile(share, [FAMILIAR_QUANTILE, STRANGE_QUANTILE])
@@ -385,24 +314,10 @@ class _Fit:
             reads_text=True,
         )
 
-    def _count(self, rows: int, parts: int) -> None:
+    def _count(self, part: float) -> None:
+        """A part of one of the four long steps is done."""
         if self.advance is not None:
-            self.advance(rows // (4 * parts))
-
-
-def _linear_stack(inputs: Floats, targets: Array) -> tuple[Array, Array]:
-    """Ridge on standardised inputs, as weights of the inputs as they are."""
-    mean = inputs.mean(axis=0, dtype=np.float64)
-    scale = np.maximum(inputs.std(axis=0, dtype=np.float64), 1e-6)
-    weights, bias = ridge((inputs - mean) / scale, targets, LINEAR_PENALTY)
-    weights = weights / scale[:, None]
-    return weights, np.asarray(bias - mean @ weights)
-
-
-def _share(target: Array, step: Array) -> float:
-    """The part of a step, from 0 to 1, that comes closest to the target."""
-    size = float((step * step).sum())
-    return min(1.0, max(0.0, float((target * step).sum()) / size)) if size > 0 else 0.0
+            self.advance(int(part * len(self.ground.folds)) // STEPS)
 
 
 def _rest_weights(residual: Array, parts: Sequence[Array]) -> Array:
@@ -414,8 +329,15 @@ def _rest_weights(residual: Array, parts: Sequence[Array]) -> Array:
     return np.clip(np.linalg.solve(gram, inputs.T @ residual[known]), 0.0, 1.0)
 
 
-def _calibrated(raw: Array, platt: Array) -> Array:
-    return np.asarray(1.0 / (1.0 + np.exp(-(platt[:, 0] * raw + platt[:, 1]))))
+def _calibrate(raw: Array, scores: NDArray[np.float32]) -> Array:
+    """Slope and shift of each model, (m, 2), from predictions and outcomes (n, m)."""
+    known = ~np.isnan(scores)
+    return np.array(
+        [
+            fit_platt(raw[known[:, at], at], scores[known[:, at], at].astype(np.float64), PROBABLE)
+            for at in range(raw.shape[1])
+        ]
+    )
 
 
 def _relative_spread(difference: Array) -> Array:

@@ -18,16 +18,13 @@ from numpy.typing import NDArray
 from app.errors import ArtifactError, DataError
 from app.lab.ground import Advance, Ground
 from app.lab.methods.base import FittedMethod
+from app.lab.methods.platt import Held, fit_platt
 from app.lab.outcomes import split_position
 from app.routing.encoder.onnx import read_manifest
-from app.routing.estimators.base import Array
 from app.routing.estimators.classifier import TunedHeads, read_heads
-from app.routing.estimators.clusters import sigmoid
 
-PRECISIONS = np.array([4.0, 1.0])
-"""Inverse variances of slope and shift: a model with few rows keeps its heads as they are."""
-
-_STEPS = 30
+AS_THEY_ARE = Held(slope=1.0, shift=0.0, precisions=(4.0, 1.0))
+"""A model with few rows keeps its heads as they are."""
 
 
 def fit_tuned(ground: Ground, advance: Advance | None = None) -> FittedMethod:
@@ -48,22 +45,6 @@ def fit_tuned(ground: Ground, advance: Advance | None = None) -> FittedMethod:
         arrays["pair"] = heads.pair.weights
     settings = {"pair": pair, "calibration_rows": len(rows), "calibrated_models": calibrated}
     return FittedMethod("classifier", arrays=arrays, settings=settings)
-
-
-def platt(log_odds: Array, scores: Array) -> Array:
-    """Slope, not below 0, and shift of least cross-entropy, held to 1 and 0. By Newton's method."""
-    start = np.array([1.0, 0.0])
-    found = start.copy()
-    inputs = np.stack([log_odds, np.ones_like(log_odds)], axis=1)
-    for _ in range(_STEPS):
-        expected = sigmoid(inputs @ found)
-        slope = inputs.T @ (scores - expected) - PRECISIONS * (found - start)
-        curvature = (inputs * (expected * (1.0 - expected))[:, None]).T @ inputs
-        step = np.linalg.solve(curvature + np.diag(PRECISIONS), slope)
-        found += np.clip(step, -1.0, 1.0)
-        if np.abs(step).max() < 1e-6:
-            break
-    return np.array([max(float(found[0]), 0.0), float(found[1])])
 
 
 def _of_models(heads: TunedHeads, ground: Ground) -> NDArray[np.float32]:
@@ -103,7 +84,7 @@ def _calibrate(
     for column in np.flatnonzero(~np.isnan(weights[0])):
         known = ~np.isnan(scores[:, column])
         if known.any():
-            slope, shift = platt(log_odds[known, column], scores[known, column])
+            slope, shift = fit_platt(log_odds[known, column], scores[known, column], AS_THEY_ARE)
             scaled[:, column] *= slope
             scaled[-1, column] += shift
             calibrated += 1

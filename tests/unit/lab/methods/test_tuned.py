@@ -13,7 +13,8 @@ import pytest
 
 from app.errors import ArtifactError, DataError
 from app.lab.ground import Ground
-from app.lab.methods.tuned import fit_tuned, platt
+from app.lab.methods.platt import fit_platt
+from app.lab.methods.tuned import AS_THEY_ARE, fit_tuned
 from app.lab.outcomes import split_position
 from app.lab.synthetic import WordEncoder, synthetic_rows, true_quality
 from app.routing.artifact import Artifact
@@ -186,7 +187,7 @@ def test_platt_scaling_finds_slope_and_shift_and_few_rows_change_little() -> Non
     rng = np.random.default_rng(0)
     log_odds = rng.normal(size=20_000) * 2
     scores = (rng.random(20_000) < sigmoid(0.5 * log_odds - 1.0)).astype(np.float64)
-    assert platt(log_odds, scores) == pytest.approx([0.5, -1.0], abs=0.05)
-    assert platt(log_odds[:2], scores[:2]) == pytest.approx([1.0, 0.0], abs=0.6)
-    assert platt(log_odds, 1.0 - (log_odds > 0))[0] == 0.0, "never upside down"
-    assert platt(log_odds[:0], scores[:0]) == pytest.approx([1.0, 0.0])
+    assert fit_platt(log_odds, scores, AS_THEY_ARE) == pytest.approx([0.5, -1.0], abs=0.05)
+    assert fit_platt(log_odds[:2], scores[:2], AS_THEY_ARE) == pytest.approx([1.0, 0.0], abs=0.6)
+    assert fit_platt(log_odds, 1.0 - (log_odds > 0), AS_THEY_ARE)[0] == 0.0, "never upside down"
+    assert fit_platt(log_odds[:0], scores[:0], AS_THEY_ARE) == pytest.approx([1.0, 0.0])
