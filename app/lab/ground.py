@@ -27,7 +27,7 @@ from app.lab.fit import (
 from app.lab.outcomes import OutcomeTable, question
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import ClusterVotes, log_odds_of, sigmoid
-from app.routing.estimators.knn import KnnSettings, LocalEvidence, kernel
+from app.routing.estimators.knn import KnnSettings, LocalEvidence, Neighbourhood, kernel
 from app.routing.estimators.novelty import NEAREST, NoveltyScale
 
 FOLDS = 5
@@ -70,6 +70,8 @@ class Ground:
     lengths: FittedLengths
     novelty: NoveltyScale
     unseen: Unseen
+    usual_support: NDArray[np.float32]
+    """(m,) the mean support that neighbours out of fold give each model."""
     fit: FitSettings
     knn: KnnSettings
     seed: int
@@ -96,6 +98,7 @@ def fit_ground(
         lengths=fit_lengths(table.output_tokens, fitted.row_clusters, len(fitted.table.ease)),
         novelty=_novelty_scale(unseen),
         unseen=unseen,
+        usual_support=_usual_support(unseen, table.scores, knn),
         fit=fit,
         knn=knn,
         seed=seed,
@@ -168,6 +171,18 @@ def _one_fold(
         local = evidence.shift(near[at], kernel(similarities[at], knn))
         unseen.prior[row] = log_odds_of(votes.shares(near[at], similarities[at]) @ cells)
         unseen.common[row], unseen.own[row] = local.common, local.own
+
+
+def _usual_support(
+    unseen: Unseen, scores: NDArray[np.float32], knn: KnnSettings
+) -> NDArray[np.float32]:
+    neighbourhood = Neighbourhood(quantise_scores(scores), knn)
+    total = np.zeros(scores.shape[1])
+    for rows, similarities in zip(unseen.rows, unseen.similarities, strict=True):
+        found = rows >= 0
+        weights = kernel(similarities[found], knn)
+        total += neighbourhood.support(rows[found].astype(np.int64), weights)
+    return np.asarray(total / len(scores), dtype=np.float32)
 
 
 def _novelty_scale(unseen: Unseen) -> NoveltyScale:

@@ -181,6 +181,7 @@ def _write_files(router: TrainedRouter, staged: Path, tasks: Sequence[str]) -> N
         "row_clusters": ground.fitted.row_clusters,
         "difficulty": ground.fitted.difficulty.astype(np.float16),
         "relative": outcomes.relative,
+        "usual_support": ground.usual_support,
         "cells": table.cells,
         "counts": table.counts,
         "ability": table.ability,

@@ -23,7 +23,7 @@ from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.clusters import ClusterTable, ClusterVotes, Standing
 from app.routing.estimators.frame import CELL_SUPPORT, RouterEstimator
 from app.routing.estimators.kinds import KINDS
-from app.routing.estimators.knn import MISSING, KnnSettings, Neighbourhood
+from app.routing.estimators.knn import KnnSettings, Neighbourhood
 from app.routing.estimators.lengths import LengthTable
 from app.routing.estimators.method import Known
 from app.routing.estimators.novelty import NoveltyScale
@@ -47,6 +47,7 @@ ARRAYS = (
     "row_clusters",
     "difficulty",
     "relative",
+    "usual_support",
     "cells",
     "counts",
     "ability",
@@ -68,9 +69,6 @@ UNKNOWN_SUPPORT = 1.0
 Ability carried over to prompts it was not measured on was wrong by .07 to .23 (found by leaving a
 source out), which is what 4 to 40 observations would be.
 """
-
-USUAL_EFFECT = 0.6
-"""Kish's effective number over the number of neighbours, as measured on the shipped router."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,6 @@ class Artifact:
             standings,
             method=KINDS[self.kind](known, standings),
             prior=prior,
-            counts=prior.counts,
             votes=ClusterVotes(
                 known.row_clusters, len(known.table.ease), known.knn.vote_temperature
             ),
@@ -173,12 +170,12 @@ class Artifact:
 
     def _known(self) -> Known:
         return Known(
-            directory=self.directory,
             models=self.models,
             scores=self.arrays["scores"],
             row_clusters=self.arrays["row_clusters"],
             difficulty=self.arrays["difficulty"],
             relative=self.arrays["relative"],
+            usual_support=self.arrays["usual_support"],
             table=self._table(),
             knn=KnnSettings(**self.manifest["fitted"]["knn"]),
             arrays=self.method_arrays,
@@ -230,9 +227,10 @@ def method_file(array: str) -> str:
 
 def usual_support(known: Known, standings: Sequence[Standing]) -> NDArray[np.float64]:
     """(M,) support of a prompt like the outcomes, where its neighbours are not looked up."""
-    part = (known.scores_of(standings) != MISSING).mean(axis=0)
+    columns = known.columns(standings)
+    near = np.where(columns < 0, 0.0, known.usual_support[columns])
     cell = np.minimum(known.table.weights @ known.prior(standings).counts, CELL_SUPPORT)
-    return np.asarray(part * known.knn.count * USUAL_EFFECT + cell)
+    return np.asarray(near + cell)
 
 
 def _own(directory: Path, manifest: Mapping[str, Any]) -> Sequence[str]:

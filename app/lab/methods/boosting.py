@@ -68,7 +68,11 @@ class Boosted:
 def boost(
     inputs: NDArray[np.float32], target: Array, settings: BoostSettings, seed: int
 ) -> Boosted:
-    """Fits squared error. The same inputs give the same trees, on any number of threads."""
+    """Fits squared error; the same inputs give the same trees.
+
+    On one thread: with more, every small step waits for the slowest of them, and beside another
+    busy process a fit of a second takes minutes.
+    """
     lightgbm = require_lightgbm()
     models = []
     for bag in range(settings.bags):
@@ -86,7 +90,7 @@ def boost(
             "seed": seed + bag,
             "deterministic": True,
             "force_row_wise": True,
-            "num_threads": 2,
+            "num_threads": 1,
             "verbose": -1,
         }
         data = lightgbm.Dataset(inputs, target, params={"verbose": -1})

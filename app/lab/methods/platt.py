@@ -1,4 +1,4 @@
-"""Platt's scaling (1999): predictions become probabilities by a logistic curve of two parameters."""
+"""Platt's scaling (1999): predictions become probabilities by a curve of two parameters."""
 
 from __future__ import annotations
 

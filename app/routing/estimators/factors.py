@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import Standing, sigmoid
-from app.routing.estimators.method import Known, Near, VectorMethod
+from app.routing.estimators.method import Known, Near
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Factors:
         return np.asarray(delta + self.level[:, None], dtype=np.float32)
 
 
-class Factorised(VectorMethod):
+class Factorised:
     """Bound to a route's candidates; see the module. Knows nothing of one that no outcome of the
     training had.
     """

@@ -4,29 +4,19 @@ One search finds the neighbours, and with them novelty, clusters and support, ex
 what to show as evidence. The method is asked for quality; where it knows nothing of a candidate,
 the clusters answer. What is unlike all outcomes falls back to each model's overall standing, with
 little support, whatever the method says: no method has seen anything like it.
-
-A model that joined a trained router (`pointsman add-model`) is a mixture of known ones, in
-log-odds, so it works with every method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from app.routing.estimators.base import Array, Candidate, Estimate, Neighbour, Query
-from app.routing.estimators.clusters import (
-    ClusterPrior,
-    ClusterVotes,
-    Standing,
-    log_odds_of,
-    sigmoid,
-)
+from app.routing.estimators.clusters import ClusterPrior, ClusterVotes, Standing
 from app.routing.estimators.knn import MISSING, SCORE_STEPS, Neighbourhood
 from app.routing.estimators.lengths import ExpectedLength
-from app.routing.estimators.method import Method, Near
+from app.routing.estimators.method import Method, Near, Read, Reader
 from app.routing.estimators.novelty import NoveltyScale
 from app.routing.estimators.rows import Rows
 from app.routing.index import VectorIndex
@@ -38,22 +28,8 @@ LIKE_TRUST = 0.5
 """Outcomes of a model that a candidate is only like count half."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """Candidates as weighted sums of the log-odds of others: `weights` (M, parts), `bias` (M,)."""
-
-    weights: Array
-    bias: Array
-
-    def of(self, quality: Array) -> Array:
-        """Quality of the candidates from that of the parts."""
-        return sigmoid(self.weights @ log_odds_of(quality) + self.bias)
-
-
 class RouterEstimator:
-    """Bound to a route's candidates; see the module. `method` and `prior` speak of the parts of the
-    mixture where there is one, all else of the candidates.
-    """
+    """Bound to a route's candidates; see the module."""
 
     def __init__(
         self,
@@ -65,15 +41,13 @@ class RouterEstimator:
         votes: ClusterVotes,
         index: VectorIndex,
         neighbourhood: Neighbourhood,
-        counts: Array,
         lengths: ExpectedLength,
         novelty: NoveltyScale,
         count: int,
         rows: Rows,
         usual_support: Array,
-        mixture: Mixture | None = None,
     ) -> None:
-        self.reads_text = method.reads_text
+        self._reader = method if isinstance(method, Reader) else None
         self._models = tuple(candidate.name for candidate in candidates)
         self._standings = tuple(standings)
         self._method = method
@@ -81,20 +55,23 @@ class RouterEstimator:
         self._votes = votes
         self._index = index
         self._neighbourhood = neighbourhood
-        self._counts = counts
         self._lengths = lengths
         self._novelty = novelty
         self._count = count
         self._rows = rows
-        self._mixture = mixture
         self._usual = usual_support
         self._floor = np.array([standing.support for standing in standings])
         self._trust = np.array([1.0 if standing.exact else LIKE_TRUST for standing in standings])
-        self._overall = self._mixed(prior.overall)
+
+    @property
+    def reads_text(self) -> bool:
+        return self._reader is not None
 
     def estimate(self, query: Query) -> Estimate:
         if query.vector is None:
-            return self._by_words(query.text) if self.reads_text else self._standing_alone()
+            if self._reader is None:
+                return self._standing_alone()
+            return self._by_words(self._reader.read(query.text))
         similarities, rows = self._index.search(query.vector, self._count)
         novelty = self._novelty.novelty(similarities)
         if not len(rows):
@@ -108,12 +85,12 @@ class RouterEstimator:
             shares=self._votes.shares(rows, similarities),
         )
         familiar = 1.0 - novelty
-        quality = self._mixed(self._complete(self._method.quality(near), near))
-        cell = np.minimum(near.shares @ self._counts, CELL_SUPPORT)
+        quality = self._complete(self._method.quality(near), near)
+        cell = np.minimum(near.shares @ self._prior.counts, CELL_SUPPORT)
         seen = self._neighbourhood.support(rows, near.weights) + cell
         return Estimate(
             models=self._models,
-            quality=familiar * quality + novelty * self._overall,
+            quality=familiar * quality + novelty * self._prior.overall,
             support=self._floor + familiar * self._trust * seen,
             output_tokens=self._lengths.expect(near.shares, rows, near.weights, novelty),
             novelty=novelty,
@@ -133,8 +110,7 @@ class RouterEstimator:
             for similarity, row in zip(similarities, near, strict=True)
         )
 
-    def _by_words(self, text: str) -> Estimate:
-        read = self._method.read(text)
+    def _by_words(self, read: Read) -> Estimate:
         familiar = 1.0 - read.novelty
         unknown = np.isnan(read.quality)
         quality = np.where(unknown, self._prior.overall, read.quality)
@@ -142,17 +118,17 @@ class RouterEstimator:
         doubt = np.where(unknown, self._prior.apart(), read.doubt)
         return Estimate(
             models=self._models,
-            quality=familiar * self._mixed(quality) + read.novelty * self._overall,
+            quality=familiar * quality + read.novelty * self._prior.overall,
             support=self._floor + familiar * self._trust * self._usual,
             output_tokens=self._lengths.typical() * (1.0 + familiar * (read.length - 1.0)),
             novelty=read.novelty,
-            doubt=self._doubt(doubt),
+            doubt=doubt,
         )
 
     def _standing_alone(self) -> Estimate:
         return Estimate(
             models=self._models,
-            quality=self._overall,
+            quality=self._prior.overall,
             support=self._floor,
             output_tokens=self._lengths.typical(),
             novelty=1.0,
@@ -163,15 +139,6 @@ class RouterEstimator:
         if unknown.any():
             quality = np.where(unknown, near.shares @ self._prior.quality, quality)
         return quality
-
-    def _mixed(self, quality: Array) -> Array:
-        return quality if self._mixture is None else self._mixture.of(quality)
-
-    def _doubt(self, doubt: Array) -> Array:
-        """Of the candidates, from that of the parts, as if those had nothing in common."""
-        if self._mixture is None:
-            return doubt
-        return np.asarray(np.sqrt(self._mixture.weights**2 @ doubt**2))
 
     def _scores(self, row: int) -> dict[str, float]:
         known = {}

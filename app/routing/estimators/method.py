@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,27 +51,18 @@ class Read:
 class Method(Protocol):
     """A kind of estimator, bound to M candidates."""
 
-    @property
-    def reads_text(self) -> bool:
-        """Whether it has something to tell without a vector."""
-        ...
-
     def quality(self, near: Near) -> Array:
         """(M,) from 0 to 1; nan for a candidate that it knows nothing of."""
         ...
 
+
+@runtime_checkable
+class Reader(Protocol):
+    """A method that has something to tell without a vector, too."""
+
     def read(self, text: str) -> Read:
-        """From the words alone; asked only where it reads text."""
+        """From the words alone."""
         ...
-
-
-class VectorMethod:
-    """A method that needs the vector."""
-
-    reads_text = False
-
-    def read(self, text: str) -> Read:
-        raise NotImplementedError("this method reads no text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +70,17 @@ class Known:
     """What a router directory holds that any method may be bound with.
 
     `scores` (rows, models) are quantised, 255 where there is none; those of `relative` rows are win
-    rates, of which only the differences mean anything. `arrays` and `settings` are the
-    method's own, as its fit left them.
+    rates, of which only the differences mean anything. `usual_support` (models,) is the mean
+    support that neighbours give. `arrays` and `settings` are the method's own, as its fit left
+    them.
     """
 
-    directory: Path
     models: tuple[str, ...]
     scores: NDArray[np.uint8]
     row_clusters: NDArray[np.uint16]
     difficulty: NDArray[np.float16]
     relative: NDArray[np.bool_]
+    usual_support: NDArray[np.float32]
     table: ClusterTable
     knn: KnnSettings
     arrays: Mapping[str, NDArray[Any]]

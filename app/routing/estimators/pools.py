@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import Standing
 from app.routing.estimators.knn import MISSING, SCORE_STEPS
-from app.routing.estimators.method import Known, Near, VectorMethod
+from app.routing.estimators.method import Known, Near
 
 NO_POOL = -1
 RIGHT = SCORE_STEPS // 2
@@ -27,7 +27,7 @@ _CLUSTER_ROWS = 10.0
 """Rows' worth of the overall shares that a cluster's own are shrunk by."""
 
 
-class PoolVotes(VectorMethod):
+class PoolVotes:
     """Bound to a route's candidates; see the module.
 
     The quality of a candidate is the share of votes for its pool and those of weaker ones: the

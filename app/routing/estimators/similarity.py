@@ -18,7 +18,7 @@ from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import ClusterPrior, Standing
 from app.routing.estimators.knn import MISSING, SCORE_STEPS
 from app.routing.estimators.levels import around
-from app.routing.estimators.method import Known, Near, VectorMethod
+from app.routing.estimators.method import Known, Near
 
 _NEWTON_STEPS = 6
 _LARGEST_GAIN = 0.98
@@ -53,7 +53,7 @@ class Comparisons:
         return met, np.asarray(0.5 * (met + scored - scored.T))
 
 
-class SimilarityWeighted(VectorMethod):
+class SimilarityWeighted:
     """Bound to a route's candidates; see the module. Knows something of every candidate.
 
     Strengths come out as log-odds of winning, a tie counting half a win, so the expected difference

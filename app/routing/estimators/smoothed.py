@@ -15,7 +15,7 @@ import numpy as np
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import ClusterPrior, Standing, log_odds_of, sigmoid
 from app.routing.estimators.knn import LocalEvidence
-from app.routing.estimators.method import Known, Near, VectorMethod
+from app.routing.estimators.method import Known, Near
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SmoothingWeights:
     own: float = 0.5
 
 
-class SmoothedKnn(VectorMethod):
+class SmoothedKnn:
     """Bound to a route's candidates; see the module. Knows something of every candidate."""
 
     def __init__(
@@ -59,7 +59,7 @@ def bind_smoothed(known: Known, standings: Sequence[Standing]) -> SmoothedKnn:
     return SmoothedKnn(prior, evidence, SmoothingWeights(**known.settings["smoothing"]))
 
 
-class ClusterMeans(VectorMethod):
+class ClusterMeans:
     """Quality by the query's clusters alone (Avengers-Pro 2508.12631, UniRoute 2502.08773)."""
 
     def __init__(self, prior: ClusterPrior) -> None:

@@ -116,8 +116,6 @@ class WordStack:
     nothing of a model without a panel.
     """
 
-    reads_text = True
-
     def __init__(
         self,
         panels: Sequence[PanelWords],
@@ -141,7 +139,8 @@ class WordStack:
         return self.read(near.text).quality
 
     def read(self, text: str) -> Read:
-        outputs, standard, known = self._words.read(self._hasher, text)
+        hashes = self._hasher.hashes(text)
+        outputs, standard = self._words.read(text, hashes)
         departures, members, length, _ = self._layout.words
         quality = doubt = np.full(self._count, np.nan)
         if self._panels:
@@ -159,7 +158,7 @@ class WordStack:
             quality=quality,
             doubt=doubt,
             length=float(np.exp(np.clip(outputs[length], -2.0, 2.0))),
-            novelty=self._novelty.place(known),
+            novelty=self._novelty.place(self._words.known_share(hashes)),
         )
 
     def _choose(self, near: Sequence[float]) -> int:
@@ -213,7 +212,7 @@ class Stack(WordStack):
         votes, rows = nearest_votes(near.rows, near.similarities)
         chosen = self._choose([float(votes @ panel.worth[rows]) for panel in self._panels])
         each, places = self._views[chosen], self._panels[chosen].places
-        outputs, standard, _ = self._words.read(self._hasher, near.text)
+        outputs, standard = self._words.read(near.text, self._hasher.hashes(near.text))
         inputs = self._vector.inputs(near.vector, standard)
         by_vector = self._vector.departures(inputs)
         tasks = self._vector.task_shares(inputs)

@@ -18,7 +18,7 @@ from app.routing.estimators.base import Array
 from app.routing.estimators.classifier import ClassifierHeads, PairHead
 from app.routing.estimators.clusters import Standing
 from app.routing.estimators.levels import around
-from app.routing.estimators.method import Known, Near, VectorMethod
+from app.routing.estimators.method import Known, Near
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PairGain:
         return np.asarray(self.won * self.head.strong_wins(vectors) - self.lost)
 
 
-class TunedHead(VectorMethod):
+class TunedHead:
     """Bound to a route's candidates; see the module. A model that tuning did not know has nan.
 
     Where the route is the pair's, the two qualities lie about the mean of what the heads say of

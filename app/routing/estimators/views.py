@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from app.routing.estimators.words import (
     SCALARS,
-    WordHasher,
     WordWeights,
     count_buckets,
     known_share,
@@ -85,15 +84,18 @@ class WordView:
     scalar_scale: Floats
     known: NDArray[np.bool_]
 
-    def read(self, hasher: WordHasher, text: str) -> tuple[Floats, Floats, float]:
-        """Outputs (h,), standardised scalars (26,), and the share of known words and pairs."""
-        hashes = hasher.hashes(text)
+    def read(self, text: str, hashes: NDArray[np.uint32]) -> tuple[Floats, Floats]:
+        """Outputs (h,) and standardised scalars (26,), for a text and its hashes."""
         buckets, counts = count_buckets(hashes)
         row = self.weights.row(buckets, counts)
         standard = (scalars(text) - self.scalar_mean) / self.scalar_scale
         outputs = (row @ self.heads[buckets].astype(np.float32)) * self.scale
         outputs = outputs + standard @ self.scalar_heads + self.bias
-        return outputs.astype(np.float32), standard, known_share(hashes, self.known)
+        return outputs.astype(np.float32), standard
+
+    def known_share(self, hashes: NDArray[np.uint32]) -> float:
+        """Which part of a text's words and pairs training knew."""
+        return known_share(hashes, self.known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,8 @@ from app.routing.estimators.clusters import (
     ClusterVotes,
     Standing,
     log_odds_of,
-    sigmoid,
 )
-from app.routing.estimators.frame import LIKE_TRUST, Mixture, RouterEstimator
+from app.routing.estimators.frame import LIKE_TRUST, RouterEstimator
 from app.routing.estimators.knn import MISSING, KnnSettings, Neighbourhood
 from app.routing.estimators.lengths import LengthTable
 from app.routing.estimators.method import Near, Read
@@ -31,21 +30,19 @@ VECTOR = np.zeros(2, dtype=np.float32)
 
 
 class Told:
-    """A method that says what it is told, and keeps what it was asked."""
+    """A method that says what it is told, and keeps what it was asked. It reads text if it is told
+    what to read.
+    """
 
     def __init__(self, quality: Sequence[float], read: Read | None = None) -> None:
-        self.reads_text = read is not None
         self._quality = np.array(quality)
-        self._read = read
         self.asked: list[Near] = []
+        if read is not None:
+            self.read = lambda text: read
 
     def quality(self, near: Near) -> np.ndarray:
         self.asked.append(near)
         return self._quality
-
-    def read(self, text: str) -> Read:
-        assert self._read is not None
-        return self._read
 
 
 class Found:
@@ -93,7 +90,6 @@ def frame(method: Told, similarity: float = 0.9, **changed: Any) -> RouterEstima
         "votes": ClusterVotes(CLUSTERS, 2, 0.06),
         "index": Found(similarity),
         "neighbourhood": Neighbourhood(scores, settings),
-        "counts": prior.counts,
         "lengths": lengths.for_candidates(standings),
         "novelty": NoveltyScale(familiar=0.6, strange=0.2),
         "count": settings.count,
@@ -164,27 +160,3 @@ def test_words_that_say_nothing_of_a_candidate_doubt_it_as_clusters_differ() -> 
     assert found.quality == pytest.approx([OVERALL[0], 0.8], abs=1e-3)
     # Against the mean of both it is .05 behind in one cluster and .25 in the other.
     assert found.doubt == pytest.approx([0.1, 0.02], abs=1e-3)
-
-
-MIXTURE = Mixture(weights=np.array([[0.0, 1.0], [0.5, 0.5]]), bias=np.array([0.0, 0.7]))
-"""The second part as it is, and what lies between both, somewhat better."""
-
-
-def mixed(quality: Sequence[float]) -> np.ndarray:
-    between = log_odds_of(np.array(quality)).mean() + 0.7
-    return np.array([quality[1], sigmoid(between)])
-
-
-def test_a_mixture_is_of_what_the_method_says_of_its_parts() -> None:
-    estimator = frame(Told([0.3, NAN]), mixture=MIXTURE)
-    found = estimator.estimate(Query("", VECTOR))
-    assert found.quality == pytest.approx(mixed([0.3, QUALITY[0, 1]]), abs=1e-3)
-    strange = frame(Told([0.3, 0.6]), 0.1, mixture=MIXTURE).estimate(Query("", VECTOR))
-    assert strange.quality == pytest.approx(mixed(OVERALL.tolist()), abs=1e-3)
-
-
-def test_a_mixture_reads_too() -> None:
-    told = read([0.4, 0.8], [0.04, 0.03])
-    found = frame(Told([0.3, 0.6], told), mixture=MIXTURE).estimate(Query("hello", None))
-    assert found.quality == pytest.approx(mixed([0.4, 0.8]))
-    assert found.doubt == pytest.approx([0.03, 0.025])
