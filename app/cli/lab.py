@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENCODER = Path(__file__).resolve().parents[2] / "router_models" / "encoder-minilm"
 ESTIMATORS = (
+    "blend",
     "knn",
     "clusters",
     "pools",

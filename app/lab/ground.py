@@ -41,7 +41,8 @@ Advance = Callable[[int], None]
 class Unseen:
     """Out of fold, for n rows, m models and k neighbours: `rows` (n, k) of the table, the nearest
     of other folds first, `similarities` (n, k), and the terms of the smoothed kNN in log-odds:
-    `prior` and `own` (n, m), `common` (n,). Where a fold has fewer rows than k, rows are -1.
+    `prior` and `own` (n, m), `common` (n,). `fitted` by fold is the table without it, over the
+    other rows. Where a fold has fewer rows than k, rows are -1.
     """
 
     rows: NDArray[np.int32]
@@ -49,6 +50,7 @@ class Unseen:
     prior: NDArray[np.float32]
     common: NDArray[np.float32]
     own: NDArray[np.float32]
+    fitted: dict[int, FittedTable]
 
     @property
     def density(self) -> NDArray[np.float32]:
@@ -130,11 +132,12 @@ def _out_of_fold(
         prior=np.zeros(scores.shape, dtype=np.float32),
         common=np.zeros(n, dtype=np.float32),
         own=np.zeros(scores.shape, dtype=np.float32),
+        fitted={},
     )
     for fold in range(int(folds.max()) + 1):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         if len(train) and len(test):
-            _one_fold(unseen, vectors, table, train, test, fit, knn, seed)
+            unseen.fitted[fold] = _one_fold(unseen, vectors, table, train, test, fit, knn, seed)
         if advance is not None:
             advance(len(test))
     return unseen
@@ -149,7 +152,7 @@ def _one_fold(
     fit: FitSettings,
     knn: KnnSettings,
     seed: int,
-) -> None:
+) -> FittedTable:
     scores, relative = table.scores[train], table.relative[train]
     fitted = fit_table(vectors[train], scores, fit, seed, relative)
     evidence = LocalEvidence(
@@ -171,6 +174,7 @@ def _one_fold(
         local = evidence.shift(near[at], kernel(similarities[at], knn))
         unseen.prior[row] = log_odds_of(votes.shares(near[at], similarities[at]) @ cells)
         unseen.common[row], unseen.own[row] = local.common, local.own
+    return fitted
 
 
 def _usual_support(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.lab.methods.base import Fit, FittedMethod
+from app.lab.methods.blend import fit_blend
 from app.lab.methods.factors import fit_factors
 from app.lab.methods.pools import fit_pools
 from app.lab.methods.similarity import fit_similarity
@@ -15,6 +16,7 @@ from app.lab.methods.tuned import fit_tuned
 __all__ = ["FITS", "Fit", "FittedMethod"]
 
 FITS: Mapping[str, Fit] = {
+    "blend": fit_blend,
     "knn": fit_smoothed,
     "clusters": fit_clusters,
     "pools": fit_pools,

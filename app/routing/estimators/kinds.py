@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.routing.estimators.blend import bind_blend
 from app.routing.estimators.factors import bind_factors
 from app.routing.estimators.method import Bind
 from app.routing.estimators.pools import bind_pools
@@ -15,6 +16,7 @@ from app.routing.estimators.stack import bind_stack, bind_text
 from app.routing.estimators.tuned import bind_tuned
 
 KINDS: Mapping[str, Bind] = {
+    "blend": bind_blend,
     "knn": bind_smoothed,
     "clusters": bind_clusters,
     "pools": bind_pools,
@@ -25,4 +27,4 @@ KINDS: Mapping[str, Bind] = {
     "stack": bind_stack,
 }
 
-DEFAULT_KIND = "knn"
+DEFAULT_KIND = "blend"

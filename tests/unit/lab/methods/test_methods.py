@@ -19,7 +19,7 @@ from app.routing.artifact import Artifact
 from app.routing.estimators.base import Candidate, Query
 
 Routed = Callable[[Ground, str], Artifact]
-KINDS = ("pools", "similarity-weighted", "matrix-factorization", "text", "stack")
+KINDS = ("blend", "pools", "similarity-weighted", "matrix-factorization", "text", "stack")
 MODELS = ("small", "medium", "large")
 
 
@@ -62,7 +62,7 @@ def test_any_candidates_will_do(ground: Ground, routed: Routed, kind: str) -> No
         assert np.isfinite(artifact.estimator(only).estimate(Query("", vector)).quality).all()
 
 
-@pytest.mark.parametrize("kind", ["pools", "similarity-weighted", "matrix-factorization"])
+@pytest.mark.parametrize("kind", ["blend", "pools", "similarity-weighted", "matrix-factorization"])
 def test_missing_scores_and_few_rows_are_survived(routed: Routed, kind: str) -> None:
     table = build_table(synthetic_rows(60, seed=3))
     holes = np.random.default_rng(0).random(table.scores.shape) < 0.4
