@@ -50,8 +50,8 @@ def fit_blend(ground: Ground, advance: Advance | None = None) -> FittedMethod:
 
 
 def fit_heads(ground: Ground, rows: NDArray[np.intp], fitted: FittedTable) -> Array:
-    """Heads (dimensions + 1, 1 + models), in log-odds and bias last: the shift common to all models,
-    then each one's own. `fitted` is over the same rows.
+    """Heads (dimensions + 1, 1 + models), in log-odds and bias last: the shift common to all
+    models, then each one's own. `fitted` is over the same rows.
     """
     table, inputs = ground.table, _with_bias(ground.vectors[rows])
     scores, relative = table.scores[rows], table.relative[rows]
