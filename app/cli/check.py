@@ -15,7 +15,7 @@ from app.errors import ConfigError, Problem
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(file: Path, as_json: bool) -> None:
     """Check FILE: shape, names, router artifacts, environment. Exit 1 if anything is wrong."""
-    from app.assembly import compile_config
+    from app.compiling import compile_config
     from app.config.load import load
 
     problems: tuple[Problem, ...] = ()

@@ -76,7 +76,7 @@ def names(written: str | None) -> list[str] | None:
 
 def open_router(name: str, encoder_directory: Path) -> tuple[Artifact, Encoder]:
     """A router and its encoder. Raises ArtifactError where they do not belong together."""
-    from app.assembly import router_directory
+    from app.compiling import router_directory
     from app.errors import ArtifactError
     from app.routing.artifact import load_artifact
     from app.routing.encoder.onnx import OnnxEncoder

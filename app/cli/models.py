@@ -13,7 +13,7 @@ def command(router: str, as_json: bool) -> None:
     """List the models that a router has outcomes of: what `like:` may name."""
     from pathlib import Path
 
-    from app.assembly import router_directory
+    from app.compiling import router_directory
     from app.routing.artifact import load_artifact
 
     models = load_artifact(router_directory(router, Path())).models

@@ -33,7 +33,8 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 @click.option("--json", "as_json", is_flag=True, help="As POST /v1/decision answers.")
 def command(prompt: str, file: Path, model: str, neighbours: int, as_json: bool) -> None:
     """Explain how PROMPT would be routed."""
-    from app.assembly import compile_config, offline_pipeline
+    from app.assembly import offline_pipeline
+    from app.compiling import compile_config
     from app.config.load import load
     from app.wire import openai_chat
 

@@ -46,7 +46,8 @@ def command(
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
 
-    from app.assembly import CONFIG_VARIABLE, WORKERS_VARIABLE
+    from app.assembly import CONFIG_VARIABLE
+    from app.compiling import WORKERS_VARIABLE
     from app.telemetry.logs import configure
 
     loaded = load(file)
@@ -88,7 +89,8 @@ def _application(loaded: Loaded, workers: int) -> FastAPI | str:
 
     Compiled here either way: a config error is a message now, not a child that dies for ever.
     """
-    from app.assembly import application, compile_config
+    from app.assembly import application
+    from app.compiling import compile_config
 
     if workers == 1:
         return application(loaded)

@@ -1,7 +1,7 @@
 """The written form of the YAML: what a person may say, with unknown keys refused.
 
 Only shape and ranges are checked here; names that must exist elsewhere in the file are checked by
-`references`, and what needs a router artifact by `app.assembly`. The JSON Schema that editors use
+`references`, and what needs a router artifact by `app.compiling`. The JSON Schema that editors use
 (`configs/schema.json`) is generated from these classes.
 """
 

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import assembly
+from app import assembly, compiling
 from app.config.load import loads
 from app.simulated.control import Control
 from app.simulated.serving import open_socket
@@ -84,8 +84,8 @@ def served(text: str, encoder: CountingEncoder) -> Iterator[Known]:
 @pytest.fixture
 def known(simulated: Control, monkeypatch: pytest.MonkeyPatch) -> Iterator[Known]:
     encoder = CountingEncoder()
-    monkeypatch.setattr(assembly, "load_artifact", lambda _: ReaderArtifact())
-    monkeypatch.setattr(assembly, "_encoder", lambda *_: encoder)
+    monkeypatch.setattr(compiling, "load_artifact", lambda _: ReaderArtifact())
+    monkeypatch.setattr(compiling, "_encoder", lambda *_: encoder)
     with ExitStack() as stack:
         yield stack.enter_context(served(TEXT.format(upstream=simulated.base_url), encoder))
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from app import assembly
+from app import compiling
 from app.cli import calibrate as cli
 from app.config.load import loads
 from app.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ def router(router_directory: Path, tmp_path: Path) -> Path:
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder of the synthetic world, in the place of the shipped one."""
     monkeypatch.setattr("app.routing.encoder.onnx.OnnxEncoder", lambda _: WordEncoder())
-    monkeypatch.setattr(assembly, "_encoder", lambda written, folder: WordEncoder())
+    monkeypatch.setattr(compiling, "_encoder", lambda written, folder: WordEncoder())
 
 
 def write(path: Path, count: int, seed: int, wrong: Collection[str] = ()) -> Path:
@@ -107,7 +107,7 @@ def promised(router: Path, tmp_path: Path, words: None) -> Path:
 
 
 def test_check_binds_the_promise(promised: Path) -> None:
-    compiled = assembly.compile_config(loads(config(promised, "{kind: guarantee, keep: 0.9}")))
+    compiled = compiling.compile_config(loads(config(promised, "{kind: guarantee, keep: 0.9}")))
     route = compiled.names.routes["auto"]
     assert isinstance(route.objective, Guarantee)
     assert (route.objective.strong, route.objective.weak) == ("big", ("tiny", "medium"))
@@ -134,7 +134,7 @@ def test_check_says_what_to_run(
     promised: Path, objective: str, candidates: str, message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        assembly.compile_config(loads(config(promised, objective, candidates)))
+        compiling.compile_config(loads(config(promised, objective, candidates)))
     (problem,) = caught.value.problems
     assert (problem.path, problem.line) == ("routes.auto.objective", 12)
     assert message in problem.message
@@ -146,13 +146,13 @@ def test_check_says_what_to_run(
 )
 def test_check_refuses_a_promise_without_a_router(router: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        assembly.compile_config(loads(config(router, "{kind: guarantee}")))
+        compiling.compile_config(loads(config(router, "{kind: guarantee}")))
 
 
 def test_a_promise_is_about_encoded_prompts(promised: Path) -> None:
     text = config(promised, "{kind: guarantee, keep: 0.9}") + "    encode: when-unsure\n"
     with pytest.raises(ConfigError, match="calibrated on vectors"):
-        assembly.compile_config(loads(text))
+        compiling.compile_config(loads(text))
 
 
 def test_a_promise_does_not_outlive_a_training(promised: Path, table: OutcomeTable) -> None:
@@ -160,9 +160,9 @@ def test_a_promise_does_not_outlive_a_training(promised: Path, table: OutcomeTab
     train_synthetic(table, promised, seed=1)
     (promised / PROMISES_FILE).write_bytes(stored)
     with pytest.raises(ConfigError, match="calibrated with another router"):
-        assembly.compile_config(loads(config(promised, "{kind: guarantee, keep: 0.9}")))
+        compiling.compile_config(loads(config(promised, "{kind: guarantee, keep: 0.9}")))
     # Routes that promise nothing do not mind.
-    assembly.compile_config(loads(config(promised, "{kind: quality}")))
+    compiling.compile_config(loads(config(promised, "{kind: quality}")))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app import assembly
+from app import compiling
 from app.config.load import loads
 from app.errors import ArtifactError, ConfigError
 from app.lab.synthetic import WordEncoder
@@ -23,17 +23,17 @@ routes:
   stated: {candidates: [small, large], router: null, encode: always}
 """
 
-Compile = Callable[..., assembly.Compiled]
+Compile = Callable[..., compiling.Compiled]
 
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> Compile:
     """Compiles the text with a router that is not on the disk."""
 
-    def compile_(encode: str, encoder: Any = WordEncoder, **artifact: bool) -> assembly.Compiled:
-        monkeypatch.setattr(assembly, "load_artifact", lambda _: ReaderArtifact(**artifact))
-        monkeypatch.setattr(assembly, "_encoder", lambda *_: encoder())
-        return assembly.compile_config(loads(TEXT.replace("ENCODE", encode)))
+    def compile_(encode: str, encoder: Any = WordEncoder, **artifact: bool) -> compiling.Compiled:
+        monkeypatch.setattr(compiling, "load_artifact", lambda _: ReaderArtifact(**artifact))
+        monkeypatch.setattr(compiling, "_encoder", lambda *_: encoder())
+        return compiling.compile_config(loads(TEXT.replace("ENCODE", encode)))
 
     return compile_
 

@@ -1,0 +1,300 @@
+"""From a configuration to the values that serving uses: models, routes, their estimators.
+
+All that `pointsman check` needs, without a socket: what the file alone cannot show (a router's
+models, its encoder, its promises) is checked here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from time import time
+
+from app.catalog.model import Model
+from app.config import schema
+from app.config.load import Loaded, in_order
+from app.config.names import nearest
+from app.config.references import section, strings
+from app.errors import ArtifactError, ConfigError, Problem
+from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
+from app.routing.artifact import Artifact, load_artifact
+from app.routing.budget import Budget
+from app.routing.encoder.base import Encoder
+from app.routing.estimators.base import Candidate, Estimator
+from app.routing.estimators.prior import Prior
+from app.routing.estimators.remembered import Remembered
+from app.routing.guarantee import Guarantee, guarantee, known_names
+from app.routing.names import DEFAULT_ROUTE, Names
+from app.routing.objective import Objective, Quality, Threshold, Tradeoff
+from app.routing.pace import Allowance, Pace, PerDay, PerRequest
+from app.routing.route import Encode, Route
+
+_PER_TOKEN = Decimal("0.001")
+"""Dollars per million tokens that nobody asks: who writes less means dollars per token."""
+WORKERS_VARIABLE = "POINTSMAN_WORKERS"
+"""How many processes share what is given for the whole gateway."""
+
+ROOT = Path(__file__).resolve().parents[1]
+ROUTER_MODELS = ROOT / "router_models"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A configuration in the form that serving uses."""
+
+    config: schema.Config
+    models: Mapping[str, Model]
+    names: Names
+    encoder: Encoder | None
+    """None where no route encodes."""
+    warnings: tuple[Problem, ...]
+    """What is valid and yet probably not meant."""
+
+
+def compile_config(loaded: Loaded) -> Compiled:
+    """Check what the file alone cannot show and build the runtime values.
+
+    Raises ConfigError, with every problem.
+    """
+    config, document = loaded.config, loaded.document
+    folder = Path(document.file).parent
+    problems: list[Problem] = []
+    artifacts: dict[str, Artifact] = {}
+    for name, route in config.routes.items():
+        if route.router is None or route.router in artifacts:
+            continue
+        try:
+            artifacts[route.router] = load_artifact(router_directory(route.router, folder))
+        except ArtifactError as error:
+            problems.append(document.problem(("routes", name, "router"), str(error)))
+    problems += _unknown_likes(loaded, artifacts)
+    models = {name: Model.compile(name, model) for name, model in config.models.items()}
+    names = _names(config, models, artifacts)
+    problems += _blind_routes(loaded, names)
+    encoder = None
+    if any(route.encode != "never" for route in names.routes.values()):
+        try:
+            encoder = _encoder(config.encoder, folder)
+        except ArtifactError as error:
+            problems.append(document.problem(("encoder",), str(error)))
+    problems += _foreign_encoders(loaded, artifacts, encoder)
+    problems += _missing_promises(loaded, artifacts)
+    if problems:
+        raise ConfigError(in_order(problems))
+    return Compiled(config, models, names, encoder, tuple(_doubts(loaded, artifacts)))
+
+
+def router_directory(name: str, folder: Path) -> Path:
+    """A path as written, seen from the config file, or a name in router_models/."""
+    for path in (folder / name, Path(name), ROUTER_MODELS / name):
+        if path.is_dir():
+            return path
+    return ROUTER_MODELS / name
+
+
+def _unknown_likes(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+    known = {name for artifact in artifacts.values() for name in artifact.models}
+    if not known:
+        return
+    for name, model in section(loaded.document.values, "models").items():
+        for path, like in strings(model, "like"):
+            if not any(artifact.knows(like) for artifact in artifacts.values()):
+                yield loaded.document.problem(
+                    ("models", name, *path),
+                    f"no router of this file has outcomes of `{like}`",
+                    nearest(like, known) or "`pointsman models` lists them",
+                )
+
+
+def _foreign_encoders(
+    loaded: Loaded, artifacts: Mapping[str, Artifact], encoder: Encoder | None
+) -> Iterator[Problem]:
+    if encoder is None:
+        return
+    for name, route in loaded.config.routes.items():
+        artifact = artifacts.get(route.router or "")
+        if artifact is None or route.encode == "never":
+            continue
+        if artifact.encoder_fingerprint != encoder.fingerprint:
+            yield loaded.document.problem(
+                ("routes", name, "router"),
+                "this router was built with another encoder than `encoder` names",
+                "train it again, or name its encoder",
+            )
+
+
+def _blind_routes(loaded: Loaded, names: Names) -> Iterator[Problem]:
+    for name in loaded.config.routes:
+        route = names.routes[name]
+        if route.learned and route.encode == "never" and not route.estimator.reads_text:
+            yield loaded.document.problem(
+                ("routes", name, "encode"),
+                "this route's router predicts from vectors alone, so `never` leaves it blind",
+                "`when-unsure` or `always`, or train the router again",
+            )
+
+
+def _missing_promises(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+    for name, route in loaded.config.routes.items():
+        written = route.objective
+        if not isinstance(written, schema.GuaranteeObjective):
+            continue
+        path = ("routes", name, "objective")
+        if route.router is not None and route.router not in artifacts:
+            continue
+        if "encode" in route.model_fields_set and route.encode != "always":
+            yield loaded.document.problem(
+                ("routes", name, "encode"), "a guarantee is calibrated on vectors", "`always`"
+            )
+        artifact = artifacts.get(route.router or "")
+        models = {m: Model.compile(m, loaded.config.models[m]) for m in route.candidates}
+        try:
+            _guarantee(written, tuple(models.values()), _baseline(route, models), artifact)
+        except ArtifactError as error:
+            yield loaded.document.problem(path, str(error))
+
+
+def _doubts(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+    config, problem = loaded.config, loaded.document.problem
+    if not any(DEFAULT_ROUTE in (name, *route.aliases) for name, route in config.routes.items()):
+        yield problem(("routes",), f"no route or alias `{DEFAULT_ROUTE}`, which clients send")
+    for name, model in config.models.items():
+        if model.prices is None:
+            yield problem(("models", name), "no prices: its cost is unknown, it is chosen last")
+        elif 0 < max(model.prices.input, model.prices.output) < _PER_TOKEN:
+            yield problem(
+                ("models", name, "prices"), "far below any model's", "dollars per million tokens"
+            )
+    for name, route in config.routes.items():
+        artifact = artifacts.get(route.router or "")
+        for i, candidate in enumerate(route.candidates):
+            model = config.models[candidate]
+            if artifact and model.quality is None and not artifact.knows(model.like or candidate):
+                yield problem(
+                    ("routes", name, "candidates", i),
+                    f"the router has no outcomes of `{candidate}`: it counts as an average model",
+                    "give it `like:` or `quality:`",
+                )
+
+
+def _encoder(written: schema.Encoder, folder: Path) -> Encoder:
+    if written.backend == "onnx":
+        from app.routing.encoder.onnx import OnnxEncoder
+
+        return OnnxEncoder(router_directory(written.model, folder))
+    from app.routing.encoder.sentence_transformers import SentenceTransformersEncoder
+
+    return SentenceTransformersEncoder(written.model)
+
+
+def _names(
+    config: schema.Config, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
+) -> Names:
+    routes: dict[str, Route] = {}
+    # `serve --workers` has the last word.
+    workers = int(os.environ.get(WORKERS_VARIABLE) or config.server.workers)
+    for name, written in config.routes.items():
+        route = _route(name, written, models, artifacts, config.encoder.cache_entries, workers)
+        for word in (name, *written.aliases):
+            routes[word] = route
+    return Names(routes, models)
+
+
+def _route(
+    name: str,
+    written: schema.Route,
+    models: Mapping[str, Model],
+    artifacts: Mapping[str, Artifact],
+    remembered: int,
+    workers: int,
+) -> Route:
+    candidates = tuple(models[candidate] for candidate in written.candidates)
+    artifact = artifacts.get(written.router or "")
+    baseline = _baseline(written, models)
+    objective = _objective(written.objective, candidates, baseline, artifact, workers)
+    if artifact is not None and isinstance(objective, Guarantee):
+        described = [Candidate(known) for known in known_names(candidates, artifact).values()]
+    else:
+        described = [Candidate(m.name, m.like, m.quality) for m in candidates]
+    estimator: Estimator
+    if artifact is None:
+        estimator = Prior(described)
+    else:
+        estimator = Remembered(artifact.estimator(described), remembered)
+    return Route(
+        name=name,
+        candidates=candidates,
+        baseline=baseline,
+        objective=objective,
+        estimator=estimator,
+        fallbacks=tuple(models[fallback] for fallback in written.fallbacks),
+        learned=artifact is not None,
+        encode=_encode(written, objective, artifact),
+        encode_margin=written.encode_margin,
+        pace=objective.pace if isinstance(objective, Budget) else None,
+    )
+
+
+def _encode(written: schema.Route, objective: Objective, artifact: Artifact | None) -> Encode:
+    if artifact is None:
+        # Stated qualities are the same for every prompt: there is nothing to encode for.
+        return "never"
+    # A promise holds for the predictions it was calibrated on, which were made from vectors.
+    return "always" if isinstance(objective, Guarantee) else written.encode
+
+
+def _baseline(written: schema.Route, models: Mapping[str, Model]) -> Model:
+    if written.baseline:
+        return models[written.baseline]
+    return _dearest(tuple(models[candidate] for candidate in written.candidates))
+
+
+def _dearest(candidates: tuple[Model, ...]) -> Model:
+    """Of the priced ones by their output price; it stands for "always use the big model"."""
+    return max(candidates, key=lambda model: model.prices.output if model.prices else -1)
+
+
+def _objective(
+    written: schema.Objective,
+    candidates: tuple[Model, ...],
+    baseline: Model,
+    artifact: Artifact | None,
+    workers: int,
+) -> Objective:
+    match written:
+        case schema.QualityObjective():
+            return Quality(written.keep, written.confidence)
+        case schema.TradeoffObjective():
+            return Tradeoff(nano_from_usd(written.answer_value_usd))
+        case schema.ThresholdObjective():
+            return Threshold(written.threshold, written.strong or baseline.name, written.weak)
+        case schema.BudgetObjective():
+            return Budget(Pace(_allowance(written, workers)))
+        case schema.GuaranteeObjective():
+            try:
+                return _guarantee(written, candidates, baseline, artifact)
+            except ArtifactError:
+                # `_missing_promises` reports it; until then the other checks need some route.
+                return Quality()
+
+
+def _allowance(written: schema.BudgetObjective, workers: int) -> Allowance:
+    if written.usd_per_1k_requests is not None:
+        return PerRequest(float(written.usd_per_1k_requests) * NANO_PER_DOLLAR / 1000)
+    assert written.usd_per_day is not None
+    return PerDay(float(written.usd_per_day) * NANO_PER_DOLLAR / workers, time)
+
+
+def _guarantee(
+    written: schema.GuaranteeObjective,
+    candidates: tuple[Model, ...],
+    baseline: Model,
+    artifact: Artifact | None,
+) -> Guarantee:
+    if artifact is None:
+        raise ArtifactError("a guarantee needs a router, and `router` is null")
+    strong = next((m for m in candidates if m.name == (written.strong or baseline.name)), baseline)
+    return guarantee(candidates, strong, written.keep, written.delta, artifact)
