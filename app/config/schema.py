@@ -82,7 +82,7 @@ HeaderName = Annotated[
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 UsdPerMillion = Annotated[Decimal, Field(ge=0, le=100_000, max_digits=14, decimal_places=9)]
-Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000)]
+Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=9)]
 Capability = Literal[
     "tools", "parallel_tools", "vision", "audio", "json_object", "json_schema", "logprobs", "files"
 ]
@@ -222,6 +222,23 @@ class Model(Written):
         if self.max_output and self.context_window and self.max_output > self.context_window:
             raise ValueError("`max_output` is larger than `context_window`")
         return self
+
+
+class Limits(Written):
+    """What may be spent and sent. What is left out is not limited."""
+
+    usd_per_day: Dollars | None = Field(default=None, description="A UTC day.")
+    usd_per_week: Dollars | None = Field(default=None, description="From Monday, UTC.")
+    usd_per_month: Dollars | None = Field(default=None, description="A calendar month, UTC.")
+    usd_in_all: Dollars | None = Field(default=None, description="Since the first request.")
+    requests_per_minute: int | None = Field(default=None, ge=1, le=100_000_000)
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, le=1_000_000_000_000, description="Input and output together."
+    )
+    parallel_requests: int | None = Field(default=None, ge=1, le=1_000_000)
+    soft_share: float = Field(
+        default=0.8, gt=0, le=1, description="From this part of a limit on, callers are warned."
+    )
 
 
 class QualityObjective(Written):

@@ -40,6 +40,8 @@ class Record:
     decision: str = "none"
     reason: str = "none"
     speed: str = "none"
+    key_id: str | None = None
+    tags: tuple[str, ...] = ()
     model: str | None = None
     upstream: str | None = None
     status: int = 0
