@@ -28,6 +28,8 @@ from app.routing.estimators.method import Known
 from app.routing.estimators.novelty import NoveltyScale
 from app.routing.estimators.rows import Rows
 from app.routing.index import VectorIndex
+from app.routing.joined import FILES as JOINED_FILES
+from app.routing.joined import JoinedModels, read_joined
 from app.routing.model_names import ModelNames
 from app.routing.promise import Promise, read_promises
 
@@ -74,7 +76,7 @@ USUAL_EFFECT = 0.6
 
 @dataclass(frozen=True)
 class Artifact:
-    """An opened router. `models` are those whose outcomes it knows."""
+    """An opened router. `models` are those it was trained on, `joined` those that came later."""
 
     directory: Path
     manifest: Mapping[str, Any]
@@ -84,9 +86,15 @@ class Artifact:
     arrays: Mapping[str, NDArray[Any]]
     names: ModelNames
     method_arrays: Mapping[str, NDArray[Any]]
+    joined: JoinedModels | None = None
+
+    @property
+    def all_models(self) -> tuple[str, ...]:
+        """Those it was trained on, then those that joined."""
+        return self.models + (() if self.joined is None else tuple(self.joined.models))
 
     def knows(self, name: str) -> str | None:
-        """The known model that a name means, however it is spelt."""
+        """The known model that a name means, however it is spelt; one that joined counts."""
         return self.names.find(name)
 
     def estimator(self, candidates: Sequence[Candidate]) -> Estimator:
@@ -94,15 +102,20 @@ class Artifact:
         once a route.
         """
         standings = tuple(self._standing(candidate) for candidate in candidates)
+        parts, mixture = standings, None
+        joined = [self._joined_name(candidate) for candidate in candidates]
+        if self.joined is not None and any(joined):
+            parts, mixture = self.joined.mix(
+                standings, joined, self.models, self.arrays["ability"]
+            )
         known = self._known()
-        prior = known.prior(standings)
         neighbourhood = Neighbourhood(known.scores_of(standings), known.knn)
         return RouterEstimator(
             candidates,
             standings,
-            method=KINDS[self.kind](known, standings),
-            prior=prior,
-            counts=prior.counts,
+            method=KINDS[self.kind](known, parts),
+            prior=known.prior(parts),
+            counts=known.prior(standings).counts,
             votes=ClusterVotes(
                 known.row_clusters, len(known.table.ease), known.knn.vote_temperature
             ),
@@ -118,6 +131,7 @@ class Artifact:
                 ids_file=self.directory / IDS_FILE,
             ),
             usual_support=usual_support(known, standings),
+            mixture=mixture,
         )
 
     @property
@@ -152,12 +166,22 @@ class Artifact:
         for name, exact in ((candidate.name, True), (candidate.like, False)):
             known = self.knows(name) if name else None
             if known is not None:
-                column = self.models.index(known)
                 support = OWN_SUPPORT if exact else LIKE_SUPPORT
+                if self.joined is not None and known in self.joined.models:
+                    return self.joined.standing(known, exact, support)
+                column = self.models.index(known)
                 return Standing(column, float(table.ability[column]), exact, support)
         if candidate.quality is not None:
             return Standing(None, table.ability_for(candidate.quality), False, STATED_SUPPORT)
         return Standing(None, float(np.median(table.ability)), False, UNKNOWN_SUPPORT)
+
+    def _joined_name(self, candidate: Candidate) -> str | None:
+        """The model that joined, where that is what the candidate's standing is of."""
+        for name in (candidate.name, candidate.like):
+            known = self.knows(name) if name else None
+            if known is not None:
+                return known if self.joined and known in self.joined.models else None
+        return None
 
     def _table(self) -> ClusterTable:
         arrays = self.arrays
@@ -203,6 +227,7 @@ def load_artifact(directory: Path) -> Artifact:
     arrays = {name: _open_array(directory / f"{name}.npy") for name in ARRAYS}
     own = {name: _open_array(directory / method_file(name)) for name in _own(directory, manifest)}
     models = tuple(manifest["models"])
+    joined = read_joined(directory, manifest, index.dimensions, len(arrays["ease"]))
     rows = manifest["rows"]
     if index.rows != rows or arrays["scores"].shape != (rows, len(models)):
         raise ArtifactError(
@@ -217,8 +242,9 @@ def load_artifact(directory: Path) -> Artifact:
         encoder_fingerprint=manifest["encoder"]["fingerprint"],
         index=index,
         arrays=arrays,
-        names=ModelNames(models),
+        names=ModelNames((*models, *(joined.models if joined is not None else ()))),
         method_arrays=own,
+        joined=joined,
     )
 
 
@@ -230,7 +256,11 @@ def method_file(array: str) -> str:
 def usual_support(known: Known, standings: Sequence[Standing]) -> NDArray[np.float64]:
     """(M,) support of a prompt like the outcomes, where its neighbours are not looked up."""
     part = (known.scores_of(standings) != MISSING).mean(axis=0)
-    return np.asarray(np.where(part > 0, part * known.knn.count * USUAL_EFFECT + CELL_SUPPORT, 0.0))
+    usual = np.where(part > 0, part * known.knn.count * USUAL_EFFECT + CELL_SUPPORT, 0.0)
+    for at, standing in enumerate(standings):
+        if standing.counts is not None:
+            usual[at] = float(known.table.weights @ np.minimum(standing.counts, CELL_SUPPORT))
+    return np.asarray(usual)
 
 
 def _own(directory: Path, manifest: Mapping[str, Any]) -> Sequence[str]:
@@ -268,7 +298,8 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 
 def _check_sizes(directory: Path, manifest: Mapping[str, Any]) -> None:
     stated = manifest.get("files", {})
-    for name in (*FILES, *(method_file(array) for array in _own(directory, manifest))):
+    own = tuple(method_file(array) for array in _own(directory, manifest))
+    for name in (*FILES, *own, *(JOINED_FILES if manifest.get("joined") else ())):
         if name not in stated:
             raise ArtifactError(f"router {directory}: the manifest does not list {name}")
         path = directory / name

@@ -38,6 +38,10 @@ class Standing:
     """The outcomes are the candidate's own, not those of a model it is like."""
     support: float
     """Observations its ability is worth."""
+    counts: Array | None = None
+    """(clusters,) scores by cluster of a model without a column, one that joined."""
+    wordiness: float | None = None
+    """Of its answers, where no column says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class ClusterTable:
                 log_odds[:, at] = log_odds_of(
                     mean_quality(standing.ability + self.ease, self.spread)
                 )
+                if standing.counts is not None:
+                    counts[:, at] = standing.counts
             else:
                 log_odds[:, at] = self.cells[:, standing.column]
                 counts[:, at] = self.counts[:, standing.column]

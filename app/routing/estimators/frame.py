@@ -6,7 +6,7 @@ the clusters answer. What is unlike all outcomes falls back to each model's over
 little support, whatever the method says: no method has seen anything like it.
 
 A model that joined a trained router (`pointsman add-model`) is a mixture of known ones, in
-log-odds, so it works with every method.
+log-odds, and a little of its own on top, so it works with every method.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.routing.estimators.base import Array, Candidate, Estimate, Neighbour, Query
+from app.routing.estimators.base import Array, Candidate, Estimate, Neighbour, Query, Vector
 from app.routing.estimators.clusters import (
     ClusterPrior,
     ClusterVotes,
@@ -40,14 +41,31 @@ LIKE_SUPPORT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Candidates as weighted sums of the log-odds of others: `weights` (M, parts), `bias` (M,)."""
+    """Candidates as weighted sums of the log-odds of others: `weights` (M, parts), `bias` (M,).
+
+    `heads` (M, d) add what is the candidate's own, by the vector less `centre` (M,); over the
+    outcomes it varies by `spread` (M,), a standard deviation.
+    """
 
     weights: Array
     bias: Array
+    heads: NDArray[np.float32]
+    centre: Array
+    spread: Array
 
-    def of(self, quality: Array) -> Array:
+    def of(self, quality: Array, vector: Vector | None = None) -> Array:
         """Quality of the candidates from that of the parts."""
-        return sigmoid(self.weights @ log_odds_of(quality) + self.bias)
+        log_odds = self.weights @ log_odds_of(quality) + self.bias
+        if vector is not None:
+            log_odds = log_odds + (self.heads @ vector - self.centre)
+        return sigmoid(log_odds)
+
+    def doubt(self, doubt: Array, quality: Array) -> Array:
+        """Of the candidates, from that of the parts, as if those had nothing in common; without a
+        vector there is also what the heads would add to `quality` (M,).
+        """
+        own = self.spread * quality * (1.0 - quality)
+        return np.asarray(np.sqrt(self.weights**2 @ doubt**2 + own**2))
 
 
 class RouterEstimator:
@@ -108,7 +126,7 @@ class RouterEstimator:
             shares=self._votes.shares(rows, similarities),
         )
         familiar = 1.0 - novelty
-        quality = self._mixed(self._complete(self._method.quality(near), near))
+        quality = self._mixed(self._complete(self._method.quality(near), near), query.vector)
         cell = np.minimum(near.shares @ self._counts, CELL_SUPPORT)
         seen = self._neighbourhood.support(rows, near.weights) + cell
         return Estimate(
@@ -137,13 +155,14 @@ class RouterEstimator:
         read = self._method.read(text)
         familiar = 1.0 - read.novelty
         quality = np.where(np.isnan(read.quality), self._prior.overall, read.quality)
+        mixed = self._mixed(quality)
         return Estimate(
             models=self._models,
-            quality=familiar * self._mixed(quality) + read.novelty * self._overall,
+            quality=familiar * mixed + read.novelty * self._overall,
             support=self._floor + familiar * self._trust * self._usual,
             output_tokens=self._lengths.typical() * (1.0 + familiar * (read.length - 1.0)),
             novelty=read.novelty,
-            doubt=self._doubt(read.doubt),
+            doubt=read.doubt if self._mixture is None else self._mixture.doubt(read.doubt, mixed),
         )
 
     def _standing_alone(self) -> Estimate:
@@ -161,14 +180,8 @@ class RouterEstimator:
             quality = np.where(unknown, near.shares @ self._prior.quality, quality)
         return quality
 
-    def _mixed(self, quality: Array) -> Array:
-        return quality if self._mixture is None else self._mixture.of(quality)
-
-    def _doubt(self, doubt: Array) -> Array:
-        """Of the candidates, from that of the parts, as if those had nothing in common."""
-        if self._mixture is None:
-            return doubt
-        return np.asarray(np.sqrt(self._mixture.weights**2 @ doubt**2))
+    def _mixed(self, quality: Array, vector: Vector | None = None) -> Array:
+        return quality if self._mixture is None else self._mixture.of(quality, vector)
 
     def _scores(self, row: int) -> dict[str, float]:
         known = {}

@@ -40,6 +40,8 @@ class LengthTable:
         tokens = np.zeros((len(self.codes), len(standings)), dtype=np.float32)
         for at, standing in enumerate(standings):
             if standing.column is None:
+                if standing.wordiness is not None:
+                    wordiness[at] = standing.wordiness
                 continue
             tokens[:, at] = decode_tokens(self.codes[:, standing.column])
             if np.isfinite(self.wordiness[standing.column]):
