@@ -105,9 +105,7 @@ class Artifact:
         parts, mixture = standings, None
         joined = [self._joined_name(candidate) for candidate in candidates]
         if self.joined is not None and any(joined):
-            parts, mixture = self.joined.mix(
-                standings, joined, self.models, self.arrays["ability"]
-            )
+            parts, mixture = self.joined.mix(standings, joined, self.models, self.arrays["ability"])
         known = self._known()
         neighbourhood = Neighbourhood(known.scores_of(standings), known.knn)
         return RouterEstimator(

@@ -64,6 +64,7 @@ class Joined(_Stored):
     wordiness: float | None = None
     prompts: int = Field(gt=0)
     mean_score: float
+    mean_predicted: float
     fitted: Joining
     date: str
     data: tuple[DataFile, ...]
