@@ -7,8 +7,10 @@ Questions are split once: a test share that nobody sees, a share of fresh prompt
 the rest, on which two routers are trained, one with all models and one without the model held out.
 That one joins the second, from prompts that router was trained on (`rows`) or has never seen
 (`fresh`). What is lost is the difference in APGR on the test questions of the pair, the mean over
-draws of the prompts, with an interval from bootstraps over test questions. `--tune` does the same
-for models that no pair has: on these the precisions of `JoinSettings` were chosen.
+draws of the prompts, with an interval from bootstraps over test questions. `--retrain` trains anew
+instead, with the scores on the prompts drawn and none else of that model: what joining must match,
+since neither can know more. `--tune` does the same
+for models of no such pair, the kind on which the precisions of `JoinSettings` were chosen.
 """
 
 from __future__ import annotations
@@ -39,11 +41,13 @@ from app.routing.artifact import Artifact
 from app.routing.encoder.onnx import OnnxEncoder
 from app.routing.estimators.base import Array
 from app.routing.estimators.kinds import DEFAULT_KIND, KINDS
+from app.routing.model_names import lookup_key
 from benchmarks import machine
 from benchmarks.gateways import REPOSITORY
 
 ENCODER = REPOSITORY / "router_models" / "encoder-minilm"
 TARGET = 0.01
+PLACES = ("rows", "fresh")
 
 Rows = NDArray[np.intp]
 
@@ -66,11 +70,11 @@ PAIRS = (
     Pair("routellm_mmlu", "gpt-4-1106-preview", "Mixtral-8x7B-Instruct-v0.1"),
 )
 TUNE = (
-    Pair("mmlu_pro", "gemini-1.5-pro-002", "mathstral-7B"),
-    Pair("mmlu_pro", "gemini-1.5-pro-002", "Phi-3-mini-4k-instruct"),
+    Pair("mmlu_pro", "Meta-Llama-3-70B", "mathstral-7B"),
+    Pair("mmlu_pro", "DeepSeek-Coder-V2", "Phi-3-mini-4k-instruct"),
     Pair("mmlu_pro", "Qwen1.5-72B-Chat", "Mistral-7B-Instruct-v0.2"),
-    Pair("mmlu_pro", "DeepSeek-Coder-V2", "Mixtral-8x7B-Instruct-v0.1"),
-    Pair("zeroeval", "claude-3-5-sonnet-20240620", "claude-3-haiku-20240307"),
+    Pair("mmlu_pro", "jamba-1.5-large", "Qwen1.5-7B-Chat"),
+    Pair("zeroeval", "claude-3-5-sonnet-20240620", "gpt-3.5-turbo-0125"),
     Pair("llmrouter", "llama-3.1-nemotron-51b-instruct", "mistral-7b-instruct-v0.3"),
 )
 
@@ -114,9 +118,20 @@ class Bench:
 
     def router(self, without: str | None) -> Iterator[Artifact]:
         """One that is gone after use."""
-        kept = [name for name in self.table.models if name != without]
-        table = _only(self.table, kept)
-        rows = self.train[~np.isnan(table.scores[self.train]).all(axis=1)]
+        gone = without and lookup_key(without)
+        table = _only(self.table, [m for m in self.table.models if lookup_key(m) != gone])
+        yield from self._trained(table, self.train)
+
+    def retrained(self, name: str, drawn: Rows) -> Iterator[Artifact]:
+        """One that was trained on these rows' scores of the model, and on all of others."""
+        scores = self.table.scores.copy()
+        unknown = np.setdiff1d(np.arange(len(self.table)), drawn)
+        scores[unknown, self.table.columns[name]] = np.nan
+        rows = np.union1d(self.train, drawn)
+        yield from self._trained(replace(self.table, scores=scores), rows)
+
+    def _trained(self, table: OutcomeTable, rows: Rows) -> Iterator[Artifact]:
+        rows = rows[~np.isnan(table.scores[rows]).all(axis=1)]
         settings = TrainSettings(seed=0, encoder=ENCODER)
         encoder = {"name": ENCODER.name, "fingerprint": ENCODER.name}
         kinds = [self.options.kind]
@@ -140,7 +155,7 @@ def measure(bench: Bench, pairs: Sequence[Pair], console: Console) -> list[Loss]
         for artifact in bench.router(held_out):
             for pair in pairs:
                 if held_out in (pair.strong, pair.weak):
-                    for place in ("rows", "fresh"):
+                    for place in PLACES:
                         loss = _loss(bench, artifact, pair, held_out, place, full[pair])
                         console.print(f"{pair.source}: {held_out} from {place}: {loss.lost:+.4f}")
                         found.append(loss)
@@ -162,7 +177,10 @@ def _loss(
     for seed in range(bench.options.seeds):
         count = min(bench.options.prompts, len(pool))
         drawn = np.sort(np.random.default_rng(seed).choice(pool, count, replace=False))
-        gain = bench.gain(_joined(bench, artifact, held_out, drawn), pair, test)
+        if bench.options.retrain:
+            (gain,) = (bench.gain(a, pair, test) for a in bench.retrained(held_out, drawn))
+        else:
+            gain = bench.gain(_joined(bench, artifact, held_out, drawn), pair, test)
         lost.append(_apgr(full, weak, strong) - _apgr(gain, weak, strong))
         resampled.append(base - resampled_apgr(gain, weak, strong, resamples))
     bounds = interval(np.mean(resampled, axis=0))
@@ -232,6 +250,7 @@ def main() -> None:
             "machine": machine.describe(),
             "kind": options.kind,
             "prompts": options.prompts,
+            "retrained": options.retrain,
             "seeds": options.seeds,
             "losses": [asdict(loss) | {"reached": loss.reached} for loss in found],
             "mean": _means(found),
@@ -246,7 +265,7 @@ def main() -> None:
 def _means(found: Sequence[Loss]) -> Mapping[str, float]:
     return {
         place: float(np.mean([loss.lost for loss in found if loss.joined_from == place]))
-        for place in ("rows", "fresh")
+        for place in PLACES
     }
 
 
@@ -278,6 +297,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--test-share", type=float, default=0.3)
     parser.add_argument("--fresh-share", type=float, default=0.15)
     parser.add_argument("--repeats", type=int, default=500, help="Bootstraps.")
+    parser.add_argument("--retrain", action="store_true", help="Train anew instead of joining.")
     parser.add_argument("--tune", action="store_true", help="Models that no pair has.")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

@@ -5,8 +5,8 @@ cluster say little of each; what known models score there says which patterns of
 the new model's log-odds are a linear function of theirs, under the prior that it is one more draw
 from their population: the mean of all, with a slope near 1, plus deviations as known models have
 them, held to zero; and a head on the vector, held more tightly, for what no known model has. The
-penalties were chosen on models that no published pair of ours has (`benchmarks/joining.py`); to
-choose them again on the two hundred prompts at hand lost more than it won.
+penalties were chosen on models that joined without being of any pair that is reported
+(`benchmarks/joining.py`); to choose them anew on the two hundred prompts at hand did worse.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app.errors import ArtifactError
 from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.clusters import ClusterTable, ClusterVotes, Standing
-from app.routing.estimators.frame import CELL_SUPPORT, RouterEstimator
+from app.routing.estimators.frame import CELL_SUPPORT, JOINED_SUPPORT, RouterEstimator
 from app.routing.estimators.kinds import KINDS
 from app.routing.estimators.knn import MISSING, KnnSettings, Neighbourhood
 from app.routing.estimators.lengths import LengthTable
@@ -257,7 +257,7 @@ def usual_support(known: Known, standings: Sequence[Standing]) -> NDArray[np.flo
     usual = np.where(part > 0, part * known.knn.count * USUAL_EFFECT + CELL_SUPPORT, 0.0)
     for at, standing in enumerate(standings):
         if standing.counts is not None:
-            usual[at] = float(known.table.weights @ np.minimum(standing.counts, CELL_SUPPORT))
+            usual[at] = known.table.weights @ np.minimum(standing.counts, JOINED_SUPPORT)
     return np.asarray(usual)
 
 
