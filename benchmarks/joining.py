@@ -2,6 +2,7 @@
 trained on all of its outcomes.
 
     python -m benchmarks.joining --data FILES... [--prompts 200] [--seeds 5] [--kind knn]
+        [--held-out NAMES...]
 
 Questions are split once: a test share that nobody sees, a share of fresh prompts to join from, and
 the rest, on which two routers are trained, one with all models and one without the model held out.
@@ -151,7 +152,8 @@ def measure(bench: Bench, pairs: Sequence[Pair], console: Console) -> list[Loss]
         for pair in pairs:
             full[pair] = bench.gain(artifact, pair, bench.scored(bench.test, pair))
     found = []
-    for held_out in sorted({name for pair in pairs for name in (pair.strong, pair.weak)}):
+    models = {name for pair in pairs for name in (pair.strong, pair.weak)}
+    for held_out in sorted(models & set(bench.options.held_out or models)):
         for artifact in bench.router(held_out):
             for pair in pairs:
                 if held_out in (pair.strong, pair.weak):
@@ -294,6 +296,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kind", choices=list(KINDS), default=DEFAULT_KIND)
     parser.add_argument("--prompts", type=int, default=200, help="That a model joins from.")
     parser.add_argument("--seeds", type=int, default=5, help="Draws of these prompts.")
+    parser.add_argument("--held-out", nargs="+", help="Only these join, not all of the pairs.")
     parser.add_argument("--test-share", type=float, default=0.3)
     parser.add_argument("--fresh-share", type=float, default=0.15)
     parser.add_argument("--repeats", type=int, default=500, help="Bootstraps.")
