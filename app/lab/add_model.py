@@ -137,8 +137,8 @@ def ask(
         prompts = [table.prompts[row] for row in rows]
         quality[rows] = predict(router, artifact.models, prompts, vectors[rows], advance).quality
     words = None
-    if artifact.reads_text:
-        words = log_odds_of(predict(artifact, artifact.models, table.prompts, None).quality)
+    if artifact.whole.reads_text:
+        words = log_odds_of(np.stack([artifact.whole.read(p).quality for p in table.prompts]))
     return Asked(log_odds_of(quality), words, _scored(artifact, table))
 
 
