@@ -6,7 +6,7 @@ the new model's log-odds are a linear function of theirs, under the prior that i
 from their population: the mean of all, with a slope near 1, plus deviations as known models have
 them, held to zero; and a head on the vector, held more tightly, for what no known model has.
 
-Half of what a single score says is how hard its prompt happened to be. Where known models were
+Much of what a single score says is how hard its prompt happened to be. Where known models were
 scored on the same prompts, by how much they did better or worse there than predicted is fitted
 beside the rest and then integrated out, which leaves less noise in two hundred scores. The
 penalties were chosen on models that joined without being of any pair that is reported
