@@ -67,8 +67,7 @@ def read_texts(prompts: Sequence[str]) -> Texts:
     rows = sparse.csr_matrix((values, columns, starts), shape=(len(prompts), 2**BITS))
     lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
     rows = sparse.diags_array(1.0 / np.maximum(lengths, 1e-12)).tocsr() @ rows
-    shape = np.stack([scalars(prompt) for prompt in prompts])
-    mean, scale = shape.mean(axis=0), np.maximum(shape.std(axis=0), 1e-3)
+    standard, mean, scale = standard_scalars(prompts)
     prompts_with = np.zeros(2**KNOWN_BITS, dtype=np.int32)
     keys = [np.unique(each >> np.uint32(32 - KNOWN_BITS)) for each in hashes]
     for key in keys:
@@ -80,13 +79,20 @@ def read_texts(prompts: Sequence[str]) -> Texts:
     ]
     return Texts(
         rows=rows.astype(np.float32),
-        standard=((shape - mean) / scale).astype(np.float32),
+        standard=standard,
         idf=idf,
         scalar_mean=mean,
         scalar_scale=scale,
         known=prompts_with >= 2,
         known_share=np.array(share),
     )
+
+
+def standard_scalars(prompts: Sequence[str]) -> tuple[Floats, Floats, Floats]:
+    """Scalars (n, 26) of mean 0 and spread 1, and the mean and scale (26,) that made them so."""
+    shape = np.stack([scalars(prompt) for prompt in prompts])
+    mean, scale = shape.mean(axis=0), np.maximum(shape.std(axis=0), 1e-3)
+    return ((shape - mean) / scale).astype(np.float32), mean, scale
 
 
 def require_scipy() -> Any:
