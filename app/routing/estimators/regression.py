@@ -1,4 +1,4 @@
-"""Meta-regression: for each model a regression of its quality on the prompt (FORC, Sakota, Peyrard
+"""Meta-regression: for each model a regression of its quality on the prompt (FORC, Šakota, Peyrard
 and West 2024, arXiv 2308.06077), so that a model needs no prompt in common with any other.
 
 The paper fine-tunes a language model to regress. Here boosted trees and a linear regression look at
