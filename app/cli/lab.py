@@ -26,6 +26,7 @@ ESTIMATORS = (
     "similarity-weighted",
     "matrix-factorization",
     "classifier",
+    "meta-regression",
     "text",
     "stack",
 )

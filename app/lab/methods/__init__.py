@@ -8,6 +8,7 @@ from app.lab.methods.base import Fit, FittedMethod
 from app.lab.methods.blend import fit_blend
 from app.lab.methods.factors import fit_factors
 from app.lab.methods.pools import fit_pools
+from app.lab.methods.regression import fit_regression
 from app.lab.methods.similarity import fit_similarity
 from app.lab.methods.smoothed import fit_clusters, fit_smoothed
 from app.lab.methods.stack import fit_stack, fit_text
@@ -23,6 +24,7 @@ FITS: Mapping[str, Fit] = {
     "similarity-weighted": fit_similarity,
     "matrix-factorization": fit_factors,
     "classifier": fit_tuned,
+    "meta-regression": fit_regression,
     "text": fit_text,
     "stack": fit_stack,
 }

@@ -225,7 +225,13 @@ class _Fit:
         made, seen = [], []
         for panel, chosen in zip(self.panels, columns, strict=True):
             found, unseen = combine(
-                panel, features, chosen, self.ground.folds, settings, self.ground.seed
+                panel.rows,
+                panel.factors,
+                features,
+                chosen,
+                self.ground.folds,
+                settings,
+                self.ground.seed,
             )
             made.append(found)
             seen.append(unseen)

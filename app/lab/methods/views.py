@@ -65,15 +65,21 @@ def read_texts(prompts: Sequence[str]) -> Texts:
     rows = sparse.csr_matrix((values, columns, starts), shape=(len(prompts), 2**BITS))
     lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
     rows = sparse.diags_array(1.0 / np.maximum(lengths, 1e-12)).tocsr() @ rows
-    shape = np.stack([scalars(prompt) for prompt in prompts])
-    mean, scale = shape.mean(axis=0), np.maximum(shape.std(axis=0), 1e-3)
+    standard, mean, scale = standard_scalars(prompts)
     return Texts(
         rows=rows.astype(np.float32),
-        standard=((shape - mean) / scale).astype(np.float32),
+        standard=standard,
         idf=idf,
         scalar_mean=mean,
         scalar_scale=scale,
     )
+
+
+def standard_scalars(prompts: Sequence[str]) -> tuple[Floats, Floats, Floats]:
+    """Scalars (n, 26) of mean 0 and spread 1, and the mean and scale (26,) that made them so."""
+    shape = np.stack([scalars(prompt) for prompt in prompts])
+    mean, scale = shape.mean(axis=0), np.maximum(shape.std(axis=0), 1e-3)
+    return ((shape - mean) / scale).astype(np.float32), mean, scale
 
 
 def require_scipy() -> Any:
