@@ -96,7 +96,7 @@ def router_directory(name: str, folder: Path) -> Path:
 
 
 def _unknown_likes(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
-    known = {name for artifact in artifacts.values() for name in artifact.models}
+    known = {name for artifact in artifacts.values() for name in artifact.all_models}
     if not known:
         return
     for name, model in section(loaded.document.values, "models").items():

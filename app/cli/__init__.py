@@ -11,6 +11,7 @@ from app import __version__
 from app.errors import PointsmanError
 
 COMMANDS = {
+    "add-model": "Let a model join a trained router from a few hundred scored prompts.",
     "calibrate": "Promise that a share of a strong model's quality is kept.",
     "check": "Check a configuration without serving it.",
     "compare": "Compare kinds of estimator where they were not trained.",
@@ -35,7 +36,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"app.cli.{cmd_name}")
+        module = importlib.import_module(f"app.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -1,4 +1,4 @@
-"""`pointsman models`: what a router has outcomes of, for `like:`."""
+"""`pointsman models`: what a router has outcomes of, for `like:`, and what joined it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ def command(router: str, as_json: bool) -> None:
     from app.compiling import router_directory
     from app.routing.artifact import load_artifact
 
-    models = load_artifact(router_directory(router, Path())).models
+    artifact = load_artifact(router_directory(router, Path()))
     if as_json:
-        click.echo(orjson.dumps(list(models)))
-    else:
-        click.echo("\n".join(models))
+        click.echo(orjson.dumps(list(artifact.all_models)))
+        return
+    click.echo("\n".join(artifact.models))
+    if artifact.joined is not None:
+        for name, model in artifact.joined.models.items():
+            click.echo(f"{name}  (joined {model.date} from {model.prompts} prompts)")

@@ -58,7 +58,7 @@ def pool(artifact: Artifact, strong: str, weak: Sequence[str]) -> Pool:
     for written in (strong, *weak):
         known = artifact.knows(written)
         if known is None:
-            hint = nearest(written, artifact.models) or "`pointsman models` lists them"
+            hint = nearest(written, artifact.all_models) or "`pointsman models` lists them"
             raise DataError(f"the router has no outcomes of `{written}` ({hint})")
         if known in names:
             raise DataError(f"`{written}` is {known}, which is named already")

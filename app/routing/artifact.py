@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ from app.config.names import nearest
 from app.errors import ArtifactError
 from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.clusters import ClusterTable, ClusterVotes, Standing
-from app.routing.estimators.frame import CELL_SUPPORT, RouterEstimator
+from app.routing.estimators.frame import RouterEstimator, most_of_cell
 from app.routing.estimators.kinds import KINDS
 from app.routing.estimators.knn import KnnSettings, Neighbourhood
 from app.routing.estimators.lengths import LengthTable
-from app.routing.estimators.method import Known
+from app.routing.estimators.method import Known, Method
+from app.routing.estimators.mixture import Whole, mixed
 from app.routing.estimators.novelty import NoveltyScale
 from app.routing.estimators.rows import Rows
 from app.routing.index import VectorIndex
+from app.routing.joined import FILES as JOINED_FILES
+from app.routing.joined import JoinedModels, read_joined
 from app.routing.model_names import ModelNames
 from app.routing.promise import Promise, read_promises
 
@@ -73,7 +77,7 @@ source out), which is what 4 to 40 observations would be.
 
 @dataclass(frozen=True)
 class Artifact:
-    """An opened router. `models` are those whose outcomes it knows."""
+    """An opened router. `models` are those it was trained on, `joined` those that came later."""
 
     directory: Path
     manifest: Mapping[str, Any]
@@ -83,9 +87,15 @@ class Artifact:
     arrays: Mapping[str, NDArray[Any]]
     names: ModelNames
     method_arrays: Mapping[str, NDArray[Any]]
+    joined: JoinedModels | None = None
+
+    @property
+    def all_models(self) -> tuple[str, ...]:
+        """Those it was trained on, then those that joined."""
+        return self.models + (() if self.joined is None else tuple(self.joined.models))
 
     def knows(self, name: str) -> str | None:
-        """The known model that a name means, however it is spelt."""
+        """The known model that a name means, however it is spelt; one that joined counts."""
         return self.names.find(name)
 
     def estimator(self, candidates: Sequence[Candidate]) -> Estimator:
@@ -94,13 +104,12 @@ class Artifact:
         """
         standings = tuple(self._standing(candidate) for candidate in candidates)
         known = self._known()
-        prior = known.prior(standings)
         neighbourhood = Neighbourhood(known.scores_of(standings), known.knn)
         return RouterEstimator(
             candidates,
             standings,
-            method=KINDS[self.kind](known, standings),
-            prior=prior,
+            method=self._method(known, standings),
+            prior=known.prior(standings),
             votes=ClusterVotes(
                 known.row_clusters, len(known.table.ease), known.knn.vote_temperature
             ),
@@ -150,12 +159,37 @@ class Artifact:
         for name, exact in ((candidate.name, True), (candidate.like, False)):
             known = self.knows(name) if name else None
             if known is not None:
-                column = self.models.index(known)
                 support = OWN_SUPPORT if exact else LIKE_SUPPORT
+                if self.joined is not None and known in self.joined.models:
+                    return self.joined.standing(known, exact, support, self.models, table)
+                column = self.models.index(known)
                 return Standing(column, float(table.ability[column]), exact, support)
         if candidate.quality is not None:
             return Standing(None, table.ability_for(candidate.quality), False, STATED_SUPPORT)
         return Standing(None, float(np.median(table.ability)), False, UNKNOWN_SUPPORT)
+
+    def _method(self, known: Known, standings: Sequence[Standing]) -> Method:
+        bind = KINDS[self.kind]
+        rows = [standing.joined.row for standing in standings if standing.joined is not None]
+        if self.joined is None or not rows:
+            return bind(known, standings)
+        plain = [standing for standing in standings if standing.joined is None]
+        return mixed(
+            bind(known, plain) if plain else None,
+            self._whole,
+            self.joined.mixtures(rows, self.models),
+            np.array([standing.joined is not None for standing in standings]),
+        )
+
+    @cached_property
+    def _whole(self) -> Whole:
+        """Every route with a model that joined shares it."""
+        known = self._known()
+        every = [
+            Standing(column, float(ability), True, OWN_SUPPORT)
+            for column, ability in enumerate(self.arrays["ability"])
+        ]
+        return Whole(KINDS[self.kind](known, every), known.prior(every))
 
     def _table(self) -> ClusterTable:
         arrays = self.arrays
@@ -201,6 +235,7 @@ def load_artifact(directory: Path) -> Artifact:
     arrays = {name: _open_array(directory / f"{name}.npy") for name in ARRAYS}
     own = {name: _open_array(directory / method_file(name)) for name in _own(directory, manifest)}
     models = tuple(manifest["models"])
+    joined = read_joined(directory, manifest, index.dimensions, len(arrays["ease"]))
     rows = manifest["rows"]
     if index.rows != rows or arrays["scores"].shape != (rows, len(models)):
         raise ArtifactError(
@@ -215,8 +250,9 @@ def load_artifact(directory: Path) -> Artifact:
         encoder_fingerprint=manifest["encoder"]["fingerprint"],
         index=index,
         arrays=arrays,
-        names=ModelNames(models),
+        names=ModelNames((*models, *(joined.models if joined is not None else ()))),
         method_arrays=own,
+        joined=joined,
     )
 
 
@@ -229,7 +265,8 @@ def usual_support(known: Known, standings: Sequence[Standing]) -> NDArray[np.flo
     """(M,) support of a prompt like the outcomes, where its neighbours are not looked up."""
     columns = known.columns(standings)
     near = np.where(columns < 0, 0.0, known.usual_support[columns])
-    cell = np.minimum(known.table.weights @ known.prior(standings).counts, CELL_SUPPORT)
+    counts = known.table.weights @ known.prior(standings).counts
+    cell = np.minimum(counts, most_of_cell(standings))
     return np.asarray(near + cell)
 
 
@@ -274,7 +311,8 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 
 def _check_sizes(directory: Path, manifest: Mapping[str, Any]) -> None:
     stated = manifest.get("files", {})
-    for name in (*FILES, *(method_file(array) for array in _own(directory, manifest))):
+    own = tuple(method_file(array) for array in _own(directory, manifest))
+    for name in (*FILES, *own, *(JOINED_FILES if manifest.get("joined") else ())):
         if name not in stated:
             raise ArtifactError(f"router {directory}: the manifest does not list {name}")
         path = directory / name

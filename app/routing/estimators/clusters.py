@@ -38,6 +38,21 @@ class Standing:
     """The outcomes are the candidate's own, not those of a model it is like."""
     support: float
     """Observations its ability is worth."""
+    joined: JoinedStanding | None = None
+    """Of a model that has no column, since it joined after training."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedStanding:
+    """What its scored prompts said of a model that joined: `log_odds` of its mean quality over each
+    cluster's prompts and what its `counts` there are worth, (clusters,); `wordiness` of its
+    answers where it is known. `row` is its place among those that joined.
+    """
+
+    row: int
+    log_odds: Array
+    counts: Array
+    wordiness: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,10 @@ class ClusterTable:
         log_odds = np.empty((len(self.ease), len(standings)))
         counts = np.zeros_like(log_odds)
         for at, standing in enumerate(standings):
-            if standing.column is None:
+            if standing.joined is not None:
+                log_odds[:, at] = standing.joined.log_odds
+                counts[:, at] = standing.joined.counts
+            elif standing.column is None:
                 log_odds[:, at] = log_odds_of(
                     mean_quality(standing.ability + self.ease, self.spread)
                 )

@@ -24,6 +24,9 @@ from app.routing.index import VectorIndex
 CELL_SUPPORT = 10.0
 """A cluster's mean says at most this many observations' worth about one prompt in it."""
 
+JOINED_SUPPORT = 32.0
+"""The same of a model that joined, which has no labelled neighbours: measured, as `joined` says."""
+
 LIKE_TRUST = 0.5
 """Outcomes of a model that a candidate is only like count half."""
 
@@ -61,6 +64,7 @@ class RouterEstimator:
         self._rows = rows
         self._usual = usual_support
         self._floor = np.array([standing.support for standing in standings])
+        self._most_of_cell = most_of_cell(standings)
         self._trust = np.array([1.0 if standing.exact else LIKE_TRUST for standing in standings])
 
     @property
@@ -86,7 +90,7 @@ class RouterEstimator:
         )
         familiar = 1.0 - novelty
         quality = self._complete(self._method.quality(near), near)
-        cell = np.minimum(near.shares @ self._prior.counts, CELL_SUPPORT)
+        cell = np.minimum(near.shares @ self._prior.counts, self._most_of_cell)
         seen = self._neighbourhood.support(rows, near.weights) + cell
         return Estimate(
             models=self._models,
@@ -149,3 +153,8 @@ class RouterEstimator:
             if code != MISSING:
                 known[name] = code / SCORE_STEPS
         return known
+
+
+def most_of_cell(standings: Sequence[Standing]) -> Array:
+    """(M,): what scores in the query's cluster are worth at most."""
+    return np.array([CELL_SUPPORT if s.joined is None else JOINED_SUPPORT for s in standings])

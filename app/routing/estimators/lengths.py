@@ -39,6 +39,8 @@ class LengthTable:
         wordiness = np.full(len(standings), typical)
         tokens = np.zeros((len(self.codes), len(standings)), dtype=np.float32)
         for at, standing in enumerate(standings):
+            if standing.joined is not None and standing.joined.wordiness is not None:
+                wordiness[at] = standing.joined.wordiness
             if standing.column is None:
                 continue
             tokens[:, at] = decode_tokens(self.codes[:, standing.column])

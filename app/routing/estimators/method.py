@@ -57,7 +57,7 @@ class Method(Protocol):
 
 
 @runtime_checkable
-class Reader(Protocol):
+class Reader(Method, Protocol):
     """A method that has something to tell without a vector, too."""
 
     def read(self, text: str) -> Read:

@@ -4,7 +4,6 @@ router.
 
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +15,19 @@ from app.lab.ground import Ground
 from app.lab.methods.platt import fit_platt
 from app.lab.methods.tuned import AS_THEY_ARE, fit_tuned
 from app.lab.outcomes import split_position
-from app.lab.synthetic import WordEncoder, synthetic_rows, true_quality
+from app.lab.synthetic import true_quality
 from app.routing.artifact import Artifact
 from app.routing.estimators.base import Candidate, Query
 from app.routing.estimators.classifier import (
-    HEADS_FILE,
     ClassifierHeads,
     PairHead,
-    TunedHeads,
 )
-from app.routing.estimators.clusters import log_odds_of, sigmoid
+from app.routing.estimators.clusters import sigmoid
 from app.routing.estimators.method import Near
 from app.routing.estimators.tuned import PairGain, TunedHead
+from tests.unit.lab.methods.conftest import MODELS, true_heads
 
 Routed = Callable[[Ground, str], Artifact]
-MODELS = ("large", "medium", "small")
-
-
-def true_heads(stretch: float = 1.0, shift: float = 0.0) -> ClassifierHeads:
-    """Heads that know the truth, in log-odds that are stretched and shifted."""
-    rows = synthetic_rows(400, seed=9)
-    vectors = WordEncoder().encode([row.prompt for row in rows])
-    truth = np.array([[true_quality(model, row.task) for model in MODELS] for row in rows])
-    inputs = np.hstack([vectors, np.ones((len(vectors), 1))])
-    weights = np.linalg.lstsq(inputs, log_odds_of(truth) * stretch + shift, rcond=None)[0]
-    return ClassifierHeads(weights.astype(np.float32))
 
 
 def pair_head() -> PairHead:
@@ -48,37 +35,6 @@ def pair_head() -> PairHead:
     weights = np.zeros((33, 3), dtype=np.float32)
     weights[0, 0] = 8.0
     return PairHead(weights)
-
-
-@pytest.fixture
-def encoder(tmp_path: Path) -> Callable[..., Path]:
-    def encoder(
-        heads: ClassifierHeads,
-        *,
-        pair: PairHead | None = None,
-        test_share: float = 0.15,
-        models: tuple[str, ...] = MODELS,
-    ) -> Path:
-        named = (None, None) if pair is None else ("large", "small")
-        content, entry = TunedHeads(models, heads, *named, pair).write()
-        manifest = {
-            "format": "pointsman-encoder",
-            "version": 1,
-            "fingerprint": "x",
-            "dimensions": len(heads.weights) - 1,
-            "max_tokens": 16,
-            "tail_tokens": 4,
-            "heads": entry,
-            "files": {HEADS_FILE: {"sha256": sha256(content).hexdigest()}},
-            "tuning": {"objective": "classifier", "test_share": test_share},
-        }
-        directory = tmp_path / "encoder"
-        directory.mkdir(exist_ok=True)
-        (directory / HEADS_FILE).write_bytes(content)
-        (directory / "manifest.json").write_bytes(orjson.dumps(manifest))
-        return directory
-
-    return encoder
 
 
 def test_the_router_needs_nothing_of_the_encoder_but_vectors(
