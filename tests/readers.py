@@ -51,7 +51,7 @@ class Reader:
 class ReaderArtifact:
     """Stands for a router directory."""
 
-    models = ("small", "large")
+    models = all_models = ("small", "large")
     encoder_fingerprint = WordEncoder.fingerprint
 
     def __init__(self, *, reads_text: bool = True) -> None:

@@ -17,6 +17,7 @@ from app.lab.methods.tuned import fit_tuned
 __all__ = ["FITS", "Fit", "FittedMethod"]
 
 FITS: Mapping[str, Fit] = {
+    "stack": fit_stack,
     "blend": fit_blend,
     "knn": fit_smoothed,
     "clusters": fit_clusters,
@@ -26,6 +27,5 @@ FITS: Mapping[str, Fit] = {
     "classifier": fit_tuned,
     "meta-regression": fit_regression,
     "text": fit_text,
-    "stack": fit_stack,
 }
 """By the names of `app.routing.estimators.kinds.KINDS`."""

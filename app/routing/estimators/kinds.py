@@ -17,6 +17,7 @@ from app.routing.estimators.stack import bind_stack, bind_text
 from app.routing.estimators.tuned import bind_tuned
 
 KINDS: Mapping[str, Bind] = {
+    "stack": bind_stack,
     "blend": bind_blend,
     "knn": bind_smoothed,
     "clusters": bind_clusters,
@@ -26,7 +27,6 @@ KINDS: Mapping[str, Bind] = {
     "classifier": bind_tuned,
     "meta-regression": bind_regression,
     "text": bind_text,
-    "stack": bind_stack,
 }
 
-DEFAULT_KIND = "blend"
+DEFAULT_KIND = "stack"
