@@ -2,15 +2,16 @@
 trained on all of its outcomes.
 
     python -m benchmarks.joining --data FILES... [--prompts 200] [--seeds 5] [--kind knn]
+        [--held-out NAMES...]
 
 Questions are split once: a test share that nobody sees, a share of fresh prompts to join from, and
 the rest, on which two routers are trained, one with all models and one without the model held out.
 That one joins the second, from prompts that router was trained on (`rows`) or has never seen
-(`fresh`). What is lost is the difference in APGR on the test questions of the pair, the mean over
-draws of the prompts, with an interval from bootstraps over test questions. `--retrain` trains anew
-instead, with the scores on the prompts drawn and none else of that model: what joining must match,
-since neither can know more. `--tune` does the same
-for models of no such pair, the kind on which the precisions of `JoinSettings` were chosen.
+(`fresh`), where the scores of other models are not shown to it. What is lost is the difference in
+APGR on the test questions of the pair, the mean over draws of the prompts, with an interval from
+bootstraps over test questions. `--retrain` trains anew instead, with the scores on the prompts
+drawn and none else of that model. `--tune` does the same for models of no such pair, the kind on
+which the precisions of `JoinSettings` were chosen.
 """
 
 from __future__ import annotations
@@ -151,7 +152,8 @@ def measure(bench: Bench, pairs: Sequence[Pair], console: Console) -> list[Loss]
         for pair in pairs:
             full[pair] = bench.gain(artifact, pair, bench.scored(bench.test, pair))
     found = []
-    for held_out in sorted({name for pair in pairs for name in (pair.strong, pair.weak)}):
+    models = {name for pair in pairs for name in (pair.strong, pair.weak)}
+    for held_out in sorted(models & set(bench.options.held_out or models)):
         for artifact in bench.router(held_out):
             for pair in pairs:
                 if held_out in (pair.strong, pair.weak):
@@ -180,7 +182,10 @@ def _loss(
         if bench.options.retrain:
             (gain,) = (bench.gain(a, pair, test) for a in bench.retrained(held_out, drawn))
         else:
-            gain = bench.gain(_joined(bench, artifact, held_out, drawn), pair, test)
+            table = bench.table.take(drawn)
+            if place == "fresh":
+                table = _only(table, [held_out])
+            gain = bench.gain(_joined(artifact, table, bench.vectors[drawn], held_out), pair, test)
         lost.append(_apgr(full, weak, strong) - _apgr(gain, weak, strong))
         resampled.append(base - resampled_apgr(gain, weak, strong, resamples))
     bounds = interval(np.mean(resampled, axis=0))
@@ -199,8 +204,7 @@ def _loss(
     )
 
 
-def _joined(bench: Bench, artifact: Artifact, name: str, rows: Rows) -> Artifact:
-    table, vectors = bench.table.take(rows), bench.vectors[rows]
+def _joined(artifact: Artifact, table: OutcomeTable, vectors: Vectors, name: str) -> Artifact:
     known = ask(artifact, table, vectors)
     return with_newcomer(artifact, join(artifact, table, vectors, known, name, ()))
 
@@ -294,6 +298,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kind", choices=list(KINDS), default=DEFAULT_KIND)
     parser.add_argument("--prompts", type=int, default=200, help="That a model joins from.")
     parser.add_argument("--seeds", type=int, default=5, help="Draws of these prompts.")
+    parser.add_argument("--held-out", nargs="+", help="Only these join, not all of the pairs.")
     parser.add_argument("--test-share", type=float, default=0.3)
     parser.add_argument("--fresh-share", type=float, default=0.15)
     parser.add_argument("--repeats", type=int, default=500, help="Bootstraps.")

@@ -60,11 +60,13 @@ class Newcomer:
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a router says of all models that it was trained on, on some prompts, as log-odds
-    (n, models): with vectors, and from the words alone where its kind reads text.
+    (n, models): with vectors, and from the words alone where its kind reads text. `scored` is what
+    the files say of them there, nan where they say nothing.
     """
 
     full: Array
     words: Array | None
+    scored: Array
 
 
 def check_kind(artifact: Artifact) -> None:
@@ -135,9 +137,9 @@ def ask(
         prompts = [table.prompts[row] for row in rows]
         quality[rows] = predict(router, artifact.models, prompts, vectors[rows], advance).quality
     words = None
-    if artifact.reads_text:
-        words = log_odds_of(predict(artifact, artifact.models, table.prompts, None).quality)
-    return Asked(log_odds_of(quality), words)
+    if artifact.whole.reads_text:
+        words = log_odds_of(np.stack([artifact.whole.read(p).quality for p in table.prompts]))
+    return Asked(log_odds_of(quality), words, _scored(artifact, table))
 
 
 def join(
@@ -152,8 +154,8 @@ def join(
     """Fits the model of `column` on rows from `rows_of`, with what `ask` found."""
     settings = settings or JoinSettings()
     scores = table.scores[:, table.columns[column]].astype(np.float64)
-    fitted = fit_mixture(known.full, scores, vectors, settings)
-    loss = losses(table.prompts, known.full, scores, vectors, settings)
+    fitted = fit_mixture(known.full, known.scored, scores, vectors, settings)
+    loss = losses(table.prompts, known.full, known.scored, scores, vectors, settings)
     shares = _shares(artifact, vectors)
     entry = Joined(
         name=column,
@@ -265,6 +267,18 @@ class _Others(VectorIndex):
         similarities, rows = self._whole.search(vector, count + _SPARE)
         others = similarities < SAME
         return similarities[others][:count], rows[others][:count]
+
+
+def _scored(artifact: Artifact, table: OutcomeTable) -> Array:
+    """(n, models) scores of the router's models, nan where the files have none."""
+    scored = np.full((len(table), len(artifact.models)), np.nan)
+    for at, name in enumerate(table.models):
+        known = artifact.knows(name)
+        if known in artifact.models:
+            column = artifact.models.index(known)
+            missing = np.isnan(scored[:, column])
+            scored[missing, column] = table.scores[missing, at]
+    return scored
 
 
 def _shares(artifact: Artifact, vectors: Vectors) -> Array:

@@ -127,6 +127,18 @@ class Artifact:
             usual_support=usual_support(known, standings),
         )
 
+    @cached_property
+    def whole(self) -> Whole:
+        """Its method for all models that it was trained on, which is what a model joins; every
+        route with one shares it.
+        """
+        known = self._known()
+        every = [
+            Standing(column, float(ability), True, OWN_SUPPORT)
+            for column, ability in enumerate(self.arrays["ability"])
+        ]
+        return Whole(KINDS[self.kind](known, every), known.prior(every))
+
     @property
     def kind(self) -> str:
         """Which method it holds: a name of `KINDS`."""
@@ -176,20 +188,10 @@ class Artifact:
         plain = [standing for standing in standings if standing.joined is None]
         return mixed(
             bind(known, plain) if plain else None,
-            self._whole,
+            self.whole,
             self.joined.mixtures(rows, self.models),
             np.array([standing.joined is not None for standing in standings]),
         )
-
-    @cached_property
-    def _whole(self) -> Whole:
-        """Every route with a model that joined shares it."""
-        known = self._known()
-        every = [
-            Standing(column, float(ability), True, OWN_SUPPORT)
-            for column, ability in enumerate(self.arrays["ability"])
-        ]
-        return Whole(KINDS[self.kind](known, every), known.prior(every))
 
     def _table(self) -> ClusterTable:
         arrays = self.arrays

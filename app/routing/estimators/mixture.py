@@ -8,7 +8,7 @@ is asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +49,19 @@ class Whole:
 
     def quality(self, near: Near) -> Array:
         found = self.method.quality(near)
-        unknown = np.isnan(found)
-        return (
-            np.where(unknown, near.shares @ self.prior.quality, found) if unknown.any() else found
-        )
+        return np.where(np.isnan(found), near.shares @ self.prior.quality, found)
+
+    @property
+    def reads_text(self) -> bool:
+        return isinstance(self.method, Reader)
+
+    def read(self, text: str) -> Read:
+        """Raises TypeError where the method reads no text."""
+        if not isinstance(self.method, Reader):
+            raise TypeError("this kind of estimator reads no text")
+        read = self.method.read(text)
+        known = np.where(np.isnan(read.quality), self.prior.overall, read.quality)
+        return replace(read, quality=known)
 
 
 class Mixed:
@@ -83,23 +92,20 @@ class MixedReader(Mixed):
     def __init__(
         self,
         plain: Reader | None,
-        reader: Reader,
         whole: Whole,
         mixtures: Mixtures,
         joined: NDArray[np.bool_],
     ) -> None:
         super().__init__(plain, whole, mixtures, joined)
         self._plain_reader = plain
-        self._reader = reader
 
     def read(self, text: str) -> Read:
-        read = self._reader.read(text)
+        read = self._whole.read(text)
         quality, doubt = np.empty((2, len(self._joined)))
         if self._plain_reader is not None:
             plain = self._plain_reader.read(text)
             quality[~self._joined], doubt[~self._joined] = plain.quality, plain.doubt
-        known = np.where(np.isnan(read.quality), self._whole.prior.overall, read.quality)
-        quality[self._joined] = self._mixtures.quality(known)
+        quality[self._joined] = self._mixtures.quality(read.quality)
         doubt[self._joined] = self._mixtures.doubt
         return Read(quality, doubt, read.length, read.novelty)
 
@@ -108,6 +114,6 @@ def mixed(
     plain: Method | None, whole: Whole, mixtures: Mixtures, joined: NDArray[np.bool_]
 ) -> Method:
     """What reads text where the router's method does; see `Mixed`."""
-    if isinstance(whole.method, Reader) and (plain is None or isinstance(plain, Reader)):
-        return MixedReader(plain, whole.method, whole, mixtures, joined)
+    if whole.reads_text and (plain is None or isinstance(plain, Reader)):
+        return MixedReader(plain, whole, mixtures, joined)
     return Mixed(plain, whole, mixtures, joined)
