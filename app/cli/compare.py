@@ -5,7 +5,7 @@ trained, by nested cross-validation, beside what simpler methods would do.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -49,6 +49,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Leave out whole tasks: what a router is worth on work it has no labels of.",
 )
+@click.option(
+    "--leave-out",
+    type=click.Choice(["question", "prompt"]),
+    default="question",
+    show_default=True,
+    help="What a fold leaves out: the question, whatever its options, or only the whole prompt, as "
+    "in published figures.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
     "--report",
@@ -67,6 +75,7 @@ def command(
     models: str | None,
     labels: int | None,
     by_task: bool,
+    leave_out: Any,
     as_json: bool,
     report: Path | None,
     encoder_directory: Path,
@@ -96,6 +105,7 @@ def command(
             models=lab.names(models),
             labels=labels,
             by_task=by_task,
+            leave_out=leave_out,
             encoder=encoder_directory,
         )
         found = _run(Console(stderr=True), (*first, *more), settings, encoder_directory, cache)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENCODER = Path(__file__).resolve().parents[2] / "router_models" / "encoder-minilm"
 ESTIMATORS = (
+    "stack",
     "blend",
     "knn",
     "clusters",
@@ -26,8 +27,8 @@ ESTIMATORS = (
     "similarity-weighted",
     "matrix-factorization",
     "classifier",
+    "meta-regression",
     "text",
-    "stack",
 )
 """Kinds of estimator, the default first: those of `app.routing.estimators.kinds`, which takes numpy
 to ask; a test holds them together.

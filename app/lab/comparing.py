@@ -23,15 +23,15 @@ from app.lab.contestants import Contestant, Routers, routers
 from app.lab.embedding import EmbeddingCache, embed_all
 from app.lab.folds import (
     FEWEST_FOLDS,
+    Fingerprinted,
     Fold,
-    Known,
     all_rows,
-    folds_by_question,
+    folds_at_random,
     folds_by_task,
     places,
     with_labels,
 )
-from app.lab.outcomes import OutcomeRow, OutcomeTable, build_table
+from app.lab.outcomes import OutcomeRow, OutcomeTable, Unit, build_table
 from app.lab.predicting import predict
 from app.lab.train import TrainSettings
 from app.lab.trial import Predicted, Trial, Unscorable, build_trial, choose_pool
@@ -47,7 +47,9 @@ class CompareSettings:
     """`kinds` are compared with the first of them. `models` limits the pool; `strong` and `weak`
     name the pair, and are the pool where `models` is None. With `by_task` whole tasks are left out,
     in `folds` groups or each by itself with 0. `labels` rows of each scored source are learned from
-    at most. `encoder` is the directory of the encoder, whose heads the kind `classifier` needs.
+    at most. Folds leave out whole questions, or only whole prompts, and so does what a kind fits
+    within one: `leave_out`. `encoder` is the directory of the encoder, whose heads the kind
+    `classifier` needs.
     """
 
     kinds: tuple[str, ...]
@@ -58,6 +60,7 @@ class CompareSettings:
     models: Sequence[str] | None = None
     labels: int | None = None
     by_task: bool = False
+    leave_out: Unit = "question"
     encoder: Path | None = None
     repeats: int = REPEATS
 
@@ -80,7 +83,7 @@ class Comparison:
         """What was left out at a time, in words."""
         asked = self.settings
         if self.tasks is None:
-            return f"a fold of {asked.folds}, by question over all files together"
+            return f"a fold of {asked.folds}, by {asked.leave_out} over all files together"
         if self.folds == self.tasks:
             return f"one task of {self.tasks} at a time, with all its questions in other sources"
         return (
@@ -95,7 +98,10 @@ class Comparison:
             "compared_with": asked.kinds[0],
             "seeds": list(range(asked.seeds)),
             "folds": self.folds,
-            "left_out": {"by": "question" if self.tasks is None else "task", "tasks": self.tasks},
+            "left_out": {
+                "by": asked.leave_out if self.tasks is None else "task",
+                "tasks": self.tasks,
+            },
             "labels": asked.labels,
             "fit_seconds": dict(self.fit_seconds),
             "sources": [source.as_dict() for source in self.sources],
@@ -147,13 +153,13 @@ def _folds(
     table: OutcomeTable, trials: Sequence[Trial], settings: CompareSettings
 ) -> list[list[Fold]]:
     """The folds of each seed."""
-    known, scored = Known.of(table), all_rows(trials)
+    known, scored = Fingerprinted.of(table), all_rows(trials)
     by_seed = []
     for seed in range(settings.seeds):
         if settings.by_task:
             folds = folds_by_task(table, known, scored, settings.folds, seed)
         else:
-            folds = folds_by_question(table, known, settings.folds, seed)
+            folds = folds_at_random(table, known, settings.folds, seed, settings.leave_out)
         if settings.labels is not None:
             folds = [with_labels(fold, table, trials, settings.labels, seed) for fold in folds]
         by_seed.append(folds)
@@ -249,7 +255,9 @@ class _Arena:
             # Merged as for `train`: a prompt that two sources share counts once.
             train = build_table(self._rows[row] for row in fold.train)
             vectors = self._vectors[[self._place[prompt] for prompt in train.prompts]]
-            settings = TrainSettings(seed=seed, test_share=0.0, encoder=asked.encoder)
+            settings = TrainSettings(
+                seed=seed, test_share=0.0, encoder=asked.encoder, folds_by=asked.leave_out
+            )
             for one in self._train_routers(train, vectors, asked.kinds, settings, self._encoder):
                 seconds[one.kind].append(one.seconds)
                 for guess in guesses:

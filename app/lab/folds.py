@@ -2,7 +2,8 @@
 router is worth where it has no labels.
 
 What is tested is never learned from, in whatever file it lies: a row is out of training if its
-question or its whole prompt is tested.
+question or its whole prompt is tested, or, where asked for as published figures have it, only if
+its whole prompt is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from app.errors import DataError
 from app.lab.fingerprints import prompt_fingerprints, question_fingerprints
 from app.lab.ground import fold_of
-from app.lab.outcomes import OutcomeTable
+from app.lab.outcomes import OutcomeTable, Unit
 from app.lab.trial import Trial
 
 Rows = NDArray[np.intp]
@@ -36,34 +37,38 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Fingerprinted:
     """Fingerprints of a table's rows, made once for all seeds."""
 
     prompts: NDArray[np.uint64]
     questions: NDArray[np.uint64]
 
     @classmethod
-    def of(cls, table: OutcomeTable) -> Known:
+    def of(cls, table: OutcomeTable) -> Fingerprinted:
         return cls(prompt_fingerprints(table.prompts), question_fingerprints(table.prompts))
 
-    def unlike(self, test: Rows) -> NDArray[np.bool_]:
-        """Which rows share neither question nor prompt with a tested one."""
-        same = np.isin(self.questions, self.questions[test])
-        return np.asarray(~(same | np.isin(self.prompts, self.prompts[test])))
+    def unlike(self, test: Rows, by: Unit = "question") -> NDArray[np.bool_]:
+        """Which rows share neither question nor prompt with a tested one, or not its prompt."""
+        same = np.isin(self.prompts, self.prompts[test])
+        if by == "question":
+            same |= np.isin(self.questions, self.questions[test])
+        return np.asarray(~same)
 
 
-def folds_by_question(table: OutcomeTable, known: Known, folds: int, seed: int) -> list[Fold]:
+def folds_at_random(
+    table: OutcomeTable, known: Fingerprinted, folds: int, seed: int, by: Unit = "question"
+) -> list[Fold]:
     """Every row is tested once. Raises DataError where there are fewer questions than folds."""
-    distinct = len(np.unique(known.questions))
+    distinct = len(np.unique(known.questions if by == "question" else known.prompts))
     if distinct < folds:
-        raise DataError(f"{distinct} questions make no {folds} folds: fewer folds, or more rows")
-    codes = fold_of(table.prompts, folds, seed)
+        raise DataError(f"{distinct} {by}s make no {folds} folds: fewer folds, or more rows")
+    codes = fold_of(table.prompts, folds, seed, by)
     tests = (np.flatnonzero(codes == fold) for fold in range(folds))
-    return [Fold(test, np.flatnonzero(known.unlike(test))) for test in tests]
+    return [Fold(test, np.flatnonzero(known.unlike(test, by))) for test in tests]
 
 
 def folds_by_task(
-    table: OutcomeTable, known: Known, scored: Rows, folds: int, seed: int
+    table: OutcomeTable, known: Fingerprinted, scored: Rows, folds: int, seed: int
 ) -> list[Fold]:
     """Tasks of the `scored` rows in so many groups, or each by itself with 0 folds; scored rows of
     the group are tested. No row of a task with such a name is learned from, of whatever source.

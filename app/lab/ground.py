@@ -1,8 +1,8 @@
 """What all kinds of estimator are fitted on: the common ground of a router directory, and for every
 row what a router that has not seen it would find near it.
 
-Out-of-fold is by question. A kind that fits anything on top of the neighbourhood or the clusters
-does so on these, so that what it weighs is what a request will get.
+Out-of-fold is by question, unless told otherwise. A kind that fits anything on top of the
+neighbourhood or the clusters does so on these, so that what it weighs is what a request will get.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from app.lab.fit import (
     fit_table,
     quantise_scores,
 )
-from app.lab.outcomes import OutcomeTable, question
+from app.lab.outcomes import OutcomeTable, Unit, unit
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import ClusterVotes, log_odds_of, sigmoid
 from app.routing.estimators.knn import KnnSettings, LocalEvidence, Neighbourhood, kernel
@@ -60,7 +60,8 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Outcomes, vectors and what is fitted on them for every kind. `folds` (n,) go by question.
+    """Outcomes, vectors and what is fitted on them for every kind. `folds` (n,) go by question, or
+    by prompt.
 
     `encoder` is the directory of the one that made the vectors, if it is known.
     """
@@ -87,9 +88,10 @@ def fit_ground(
     knn: KnnSettings,
     seed: int,
     advance: Advance | None = None,
+    folds_by: Unit = "question",
 ) -> Ground:
     """`advance` counts rows cross-fitted."""
-    folds = fold_of(table.prompts, FOLDS, seed)
+    folds = fold_of(table.prompts, FOLDS, seed, folds_by)
     unseen = _out_of_fold(vectors, table, folds, fit, knn, seed, advance)
     fitted = fit_table(vectors, table.scores, fit, seed, table.relative)
     return Ground(
@@ -107,13 +109,15 @@ def fit_ground(
     )
 
 
-def fold_of(prompts: Sequence[str], folds: int, seed: int) -> NDArray[np.intp]:
-    """A fold for each row; rows with one question share it."""
-    questions = [question(prompt) for prompt in prompts]
-    distinct = sorted(set(questions))
+def fold_of(
+    prompts: Sequence[str], folds: int, seed: int, by: Unit = "question"
+) -> NDArray[np.intp]:
+    """A fold for each row; rows with one question share it, or with one prompt."""
+    units = [unit(prompt, by) for prompt in prompts]
+    distinct = sorted(set(units))
     assigned = np.random.default_rng(seed).permutation(len(distinct)) % folds
     places = dict(zip(distinct, assigned.tolist(), strict=True))
-    return np.array([places[text] for text in questions], dtype=np.intp)
+    return np.array([places[text] for text in units], dtype=np.intp)
 
 
 def _out_of_fold(

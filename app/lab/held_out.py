@@ -6,7 +6,6 @@ A router's directory says what it was trained on by fingerprints of prompts and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,9 @@ from app.lab.fingerprints import (
     question_fingerprints,
     read_fingerprints,
 )
-from app.lab.outcomes import OutcomeTable
+from app.lab.outcomes import OutcomeTable, Unit
 from app.lab.trial import Unscorable
 from app.routing.artifact import PROMPTS_FILE, QUESTIONS_FILE, Artifact
-
-LeaveOut = Literal["question", "prompt"]
 
 NEW, SAME_PROMPT, SAME_QUESTION = 0, 1, 2
 REASONS = {
@@ -49,7 +46,7 @@ class HeldOut:
         return {name: int((codes == code).sum()) for code, name in REASONS.items()}
 
 
-def held_out(artifact: Artifact, table: OutcomeTable, leave_out: LeaveOut = "question") -> HeldOut:
+def held_out(artifact: Artifact, table: OutcomeTable, leave_out: Unit = "question") -> HeldOut:
     """Rows whose prompt the router was trained on, and by default also those with the same question
     and other options, are known; the others are new.
 

@@ -16,8 +16,8 @@ from app.lab.assessment import REPEATS, assess
 from app.lab.baselines import LENGTH, TASK_MEAN, Baselines, learn_baselines
 from app.lab.embedding import EmbeddingCache, embed_all
 from app.lab.figures import ROUTER, Assessment
-from app.lab.held_out import HeldOut, LeaveOut, held_out
-from app.lab.outcomes import OutcomeTable
+from app.lab.held_out import HeldOut, held_out
+from app.lab.outcomes import OutcomeTable, Unit
 from app.lab.predicting import predict
 from app.lab.robustness import flip_rates
 from app.lab.speeds import two_speed
@@ -39,7 +39,7 @@ class MeasureSettings:
     strong: str | None = None
     weak: str | None = None
     models: Sequence[str] | None = None
-    leave_out: LeaveOut = "question"
+    leave_out: Unit = "question"
     robustness: int = 100
     limit: int | None = None
     repeats: int = REPEATS

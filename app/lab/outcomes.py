@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +149,16 @@ def question(prompt: str) -> str:
         if not _OPTION_LINE.match(line) and line.strip().casefold() != "answer:"
     ]
     return normalise("\n".join(lines)) or normalise(prompt)
+
+
+Unit = Literal["question", "prompt"]
+"""What must not be on both sides of a split: a question, whatever its options, or only the whole
+prompt, as in published figures."""
+
+
+def unit(prompt: str, of: Unit) -> str:
+    """Equal for prompts that count as one."""
+    return question(prompt) if of == "question" else normalise(prompt)
 
 
 def split_position(prompt: str) -> float:

@@ -28,7 +28,7 @@ from app.lab.fingerprints import prompt_fingerprints, question_fingerprints
 from app.lab.fit import FitSettings, Vectors, quantise_scores
 from app.lab.ground import FOLDS, Advance, Ground, fit_ground
 from app.lab.methods import FITS, FittedMethod
-from app.lab.outcomes import SPLIT_SALT, OutcomeTable
+from app.lab.outcomes import SPLIT_SALT, OutcomeTable, Unit
 from app.routing.artifact import (
     FORMAT,
     IDS_FILE,
@@ -52,7 +52,7 @@ class TrainSettings:
     """`test_share` of all questions is kept out of everything fitted; `estimator` is a kind.
 
     `encoder` is the directory of the one that makes the vectors: the kind `classifier` reads its
-    heads.
+    heads. Cross-fitting inside leaves out what `folds_by` says.
     """
 
     seed: int = 0
@@ -61,6 +61,7 @@ class TrainSettings:
     fit: FitSettings = field(default_factory=FitSettings)
     knn: KnnSettings = field(default_factory=KnnSettings)
     encoder: Path | None = None
+    folds_by: Unit = "question"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,15 @@ def prepare(
     if np.nanmin(table.scores) == np.nanmax(table.scores):
         raise DataError("field score: all scores are equal, so there is nothing to learn")
     with one_thread():
-        ground = fit_ground(table, vectors, settings.fit, settings.knn, settings.seed, advance)
+        ground = fit_ground(
+            table,
+            vectors,
+            settings.fit,
+            settings.knn,
+            settings.seed,
+            advance,
+            settings.folds_by,
+        )
     return replace(ground, encoder=settings.encoder)
 
 

@@ -35,7 +35,7 @@ class IndexSettings:
         if rows <= FLAT_UP_TO:
             return IndexSettings(lists=0, probes=0, factory="Flat")
         lists = 2 ** round(np.log2(np.sqrt(rows)))
-        return IndexSettings(lists=lists, probes=max(8, lists // 8), factory=f"IVF{lists},SQ6")
+        return IndexSettings(lists=lists, probes=max(8, lists // 16), factory=f"IVF{lists},SQ6")
 
 
 class VectorIndex:

@@ -8,6 +8,7 @@ from app.lab.methods.base import Fit, FittedMethod
 from app.lab.methods.blend import fit_blend
 from app.lab.methods.factors import fit_factors
 from app.lab.methods.pools import fit_pools
+from app.lab.methods.regression import fit_regression
 from app.lab.methods.similarity import fit_similarity
 from app.lab.methods.smoothed import fit_clusters, fit_smoothed
 from app.lab.methods.stack import fit_stack, fit_text
@@ -16,6 +17,7 @@ from app.lab.methods.tuned import fit_tuned
 __all__ = ["FITS", "Fit", "FittedMethod"]
 
 FITS: Mapping[str, Fit] = {
+    "stack": fit_stack,
     "blend": fit_blend,
     "knn": fit_smoothed,
     "clusters": fit_clusters,
@@ -23,7 +25,7 @@ FITS: Mapping[str, Fit] = {
     "similarity-weighted": fit_similarity,
     "matrix-factorization": fit_factors,
     "classifier": fit_tuned,
+    "meta-regression": fit_regression,
     "text": fit_text,
-    "stack": fit_stack,
 }
 """By the names of `app.routing.estimators.kinds.KINDS`."""

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.lab.methods.boosting import Boosted, BoostSettings, boost
-from app.lab.methods.panels import Panel
 from app.lab.methods.views import ridge
 from app.routing.estimators.base import Array
 from app.routing.estimators.views import Floats, Layout
@@ -34,18 +33,19 @@ class Combined:
 
 
 def combine(
-    panel: Panel,
+    rows: NDArray[np.intp],
+    targets: Array,
     features: Floats,
     columns: NDArray[np.intp],
     folds: NDArray[np.intp],
     settings: BoostSettings,
     seed: int,
 ) -> tuple[Combined, Array]:
-    """Fitted on all the panel's rows of `features` (rows, f); and each row's departures (n, 1 + k)
-    from a fit on the other `folds` (rows,).
+    """Fitted to `targets` (n, 1 + k) on these of the rows of `features` (rows, f); and each one's
+    departures (n, 1 + k) from a fit on the other `folds` (rows,).
     """
-    inputs = np.ascontiguousarray(features[panel.rows][:, columns])
-    targets, of_row = panel.factors, folds[panel.rows]
+    inputs = np.ascontiguousarray(features[rows][:, columns])
+    of_row = folds[rows]
     trees, linear = np.zeros((2, *targets.shape))
     for fold in np.unique(of_row):
         train, test = of_row != fold, of_row == fold
@@ -55,7 +55,7 @@ def combine(
         linear[test] = inputs[test] @ weights + bias
         for at, each in enumerate(_boost(inputs[train], targets[train], settings, seed)):
             trees[test, at] = each.predict(inputs[test])
-    mix = _share(targets - linear, trees - linear)
+    mix = share(targets - linear, trees - linear)
     weights, bias = _linear_stack(inputs, targets)
     made = Combined(_boost(inputs, targets, settings, seed), weights, bias, mix, columns)
     return made, mix * trees + (1.0 - mix) * linear
@@ -99,7 +99,7 @@ def _linear_stack(inputs: Floats, targets: Array) -> tuple[Array, Array]:
     return weights, np.asarray(bias - mean @ weights)
 
 
-def _share(target: Array, step: Array) -> float:
+def share(target: Array, step: Array) -> float:
     """The part of a step, from 0 to 1, that comes closest to the target."""
     size = float((step * step).sum())
     return min(1.0, max(0.0, float((target * step).sum()) / size)) if size > 0 else 0.0

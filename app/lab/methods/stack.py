@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import DataError
-from app.lab.ground import FAMILIAR_QUANTILE, STRANGE_QUANTILE, Advance, Ground
+from app.lab.ground import Advance, Ground
 from app.lab.methods.base import FittedMethod
 from app.lab.methods.boosting import BoostSettings
 from app.lab.methods.combining import Combined, combine, pack
@@ -42,6 +42,11 @@ STEPS = 4
 
 SHARED_DEPARTURES = 3
 """Of other panels, an output sees this many departures: common, and the two largest directions."""
+
+FAMILIAR_WORDS, STRANGE_WORDS = 0.15, 0.03
+"""Quantiles of the familiarity of known prompts. Stricter than those of density, since to be found
+strange by the words costs no more than a vector.
+"""
 
 PROBABLE = Held(slope=4.0, shift=-2.0, precisions=(0.05, 0.05))
 """The logistic curve that leaves predictions around a half as they are."""
@@ -85,18 +90,18 @@ class _Fit:
         self.settings = StackSettings()
 
     def text(self) -> FittedMethod:
-        by_words = self._words_out_of_fold()
+        by_words, familiarity = self._words_out_of_fold()
         heads = self._word_heads(np.ones(len(self.ground.folds), dtype=np.bool_))
         arrays = self._word_arrays(heads)
         features = np.hstack([by_words, self.texts.standard])
         combined, seen = self._combine(features, self._word_columns(), self.settings.words)
         arrays |= pack("words", combined, self.layout)
         arrays |= self._finish(seen, None, None)
-        return self._fitted("text", arrays)
+        return self._fitted("text", arrays, familiarity)
 
     def stack(self) -> FittedMethod:
         ground, everything = self.ground, np.ones(len(self.ground.folds), dtype=np.bool_)
-        by_words = self._words_out_of_fold()
+        by_words, familiarity = self._words_out_of_fold()
         arrays = self._word_arrays(self._word_heads(everything))
         word_features = np.hstack([by_words, self.texts.standard])
         words, words_seen = self._combine(word_features, self._word_columns(), self.settings.words)
@@ -119,18 +124,19 @@ class _Fit:
             "row_departures": neighbours.departures.astype(np.float16),
         }
         arrays |= self._finish(words_seen, full_seen, (rest_by_vector, rest_by_task, heads))
-        return self._fitted("stack", arrays)
+        return self._fitted("stack", arrays, familiarity)
 
     # Level 0: the views.
 
-    def _words_out_of_fold(self) -> Floats:
-        departures, *_ = self.layout.words
-        found = np.zeros((len(self.ground.folds), self.layout.departures), dtype=np.float32)
+    def _words_out_of_fold(self) -> tuple[Floats, Floats]:
+        """Departures (n, s) and familiarity (n,)."""
+        places = self.layout.words
+        found = np.zeros((len(self.ground.folds), places.total), dtype=np.float32)
         for test in self.folds:
             heads = self._word_heads(self._all_but(test))
-            found[test] = heads.of(self.texts, test)[:, departures]
+            found[test] = heads.of(self.texts, test)
             self._count(len(test) / len(self.ground.folds))
-        return found
+        return found[:, places.departures], found[:, places.familiar]
 
     def _views_out_of_fold(
         self, inputs: Floats, neighbours: NeighbourView, by_words: Floats
@@ -219,7 +225,13 @@ class _Fit:
         made, seen = [], []
         for panel, chosen in zip(self.panels, columns, strict=True):
             found, unseen = combine(
-                panel, features, chosen, self.ground.folds, settings, self.ground.seed
+                panel.rows,
+                panel.factors,
+                features,
+                chosen,
+                self.ground.folds,
+                settings,
+                self.ground.seed,
             )
             made.append(found)
             seen.append(unseen)
@@ -291,13 +303,13 @@ class _Fit:
             "word_bias": heads.bias,
             "scalar_mean": self.texts.scalar_mean,
             "scalar_scale": self.texts.scalar_scale,
-            "word_known": np.packbits(self.texts.known),
             "row_members": self._rows()[1].astype(np.uint8),
         }
 
-    def _fitted(self, kind: str, arrays: dict[str, NDArray[Any]]) -> FittedMethod:
-        share = self.texts.known_share
-        familiar, strange = np.quantile(share, [FAMILIAR_QUANTILE, STRANGE_QUANTILE])
+    def _fitted(
+        self, kind: str, arrays: dict[str, NDArray[Any]], familiarity: Floats
+    ) -> FittedMethod:
+        familiar, strange = np.quantile(familiarity, [FAMILIAR_WORDS, STRANGE_WORDS])
         return FittedMethod(
             kind,
             arrays=arrays,

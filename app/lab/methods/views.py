@@ -19,7 +19,6 @@ from app.routing.estimators.base import Array
 from app.routing.estimators.views import Floats, Layout, NeighbourView, VectorView, join
 from app.routing.estimators.words import (
     BITS,
-    KNOWN_BITS,
     WordHasher,
     count_buckets,
     inverse_frequency,
@@ -29,6 +28,7 @@ from app.routing.estimators.words import (
 VECTOR_PENALTY = 20.0
 REST_PENALTY = 60.0
 WORD_PENALTY = 3.0
+FAMILIAR_PENALTY = 10.0
 WORD_SCALARS = 0.15
 """Size of standardised scalars beside a unit row of words."""
 
@@ -42,7 +42,7 @@ _ROWS_AT_ONCE = 512
 @dataclass(frozen=True, slots=True)
 class Texts:
     """The words of n prompts: `rows` (n, 2**BITS) sparse, weighted and of unit length; `standard`
-    (n, 26) scalars; `known_share` (n,) of words and pairs that at least two other prompts have.
+    (n, 26) scalars.
     """
 
     rows: Any
@@ -50,8 +50,6 @@ class Texts:
     idf: Floats
     scalar_mean: Floats
     scalar_scale: Floats
-    known: NDArray[np.bool_]
-    known_share: Array
 
 
 def read_texts(prompts: Sequence[str]) -> Texts:
@@ -67,26 +65,21 @@ def read_texts(prompts: Sequence[str]) -> Texts:
     rows = sparse.csr_matrix((values, columns, starts), shape=(len(prompts), 2**BITS))
     lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
     rows = sparse.diags_array(1.0 / np.maximum(lengths, 1e-12)).tocsr() @ rows
-    shape = np.stack([scalars(prompt) for prompt in prompts])
-    mean, scale = shape.mean(axis=0), np.maximum(shape.std(axis=0), 1e-3)
-    prompts_with = np.zeros(2**KNOWN_BITS, dtype=np.int32)
-    keys = [np.unique(each >> np.uint32(32 - KNOWN_BITS)) for each in hashes]
-    for key in keys:
-        prompts_with[key] += 1
-    # A prompt that is not among these knows what two of them have; one of these must not count.
-    share = [
-        float((prompts_with[each >> np.uint32(32 - KNOWN_BITS)] > 2).mean()) if len(each) else 0.0
-        for each in hashes
-    ]
+    standard, mean, scale = standard_scalars(prompts)
     return Texts(
         rows=rows.astype(np.float32),
-        standard=((shape - mean) / scale).astype(np.float32),
+        standard=standard,
         idf=idf,
         scalar_mean=mean,
         scalar_scale=scale,
-        known=prompts_with >= 2,
-        known_share=np.array(share),
     )
+
+
+def standard_scalars(prompts: Sequence[str]) -> tuple[Floats, Floats, Floats]:
+    """Scalars (n, 26) of mean 0 and spread 1, and the mean and scale (26,) that made them so."""
+    shape = np.stack([scalars(prompt) for prompt in prompts])
+    mean, scale = shape.mean(axis=0), np.maximum(shape.std(axis=0), 1e-3)
+    return ((shape - mean) / scale).astype(np.float32), mean, scale
 
 
 def require_scipy() -> Any:
@@ -122,27 +115,32 @@ def fit_word_heads(
     rows: NDArray[np.bool_],
     lengths: Array,
 ) -> WordHeads:
-    """On these rows: departures, membership of each panel, and the log of the relative length,
-    which is nan in `lengths` where it is not known.
+    """On these rows: departures, membership of each panel, the log of the relative length, which is
+    nan in `lengths` where it is not known, and familiarity.
+
+    Familiarity is a ridge from words to 1 for every prompt, without a constant: words that no
+    prompt leans on add nothing, so what these prompts are not like stays near 0. Counting known
+    words does not tell: "how are you" is made of nothing else.
     """
     members = np.zeros((len(rows), len(panels)))
     for at, panel in enumerate(panels):
         members[panel.rows, at] = 1.0
-    _, membership, length, count = layout.words
-    heads = np.zeros((2**BITS + texts.standard.shape[1], count), dtype=np.float32)
-    bias = np.zeros(count, dtype=np.float32)
+    places = layout.words
+    heads = np.zeros((2**BITS + texts.standard.shape[1], places.total), dtype=np.float32)
+    bias = np.zeros(places.total, dtype=np.float32)
 
-    def fit(chosen: NDArray[np.intp], targets: Array, places: slice | list[int]) -> None:
+    def fit(chosen: NDArray[np.intp], targets: Array, into: slice | list[int]) -> None:
         if len(chosen):
-            heads[:, places], bias[places] = _ridge_on_words(texts, chosen, targets)
+            heads[:, into], bias[into] = _ridge_on_words(texts, chosen, targets)
 
     for at, panel in enumerate(panels):
         inside = rows[panel.rows]
         fit(panel.rows[inside], panel.factors[inside], layout.of(at))
     everywhere = np.flatnonzero(rows)
-    fit(everywhere, members[everywhere], membership)
+    fit(everywhere, members[everywhere], places.members)
     measured = np.flatnonzero(rows & ~np.isnan(lengths))
-    fit(measured, lengths[measured][:, None], [length])
+    fit(measured, lengths[measured][:, None], [places.length])
+    heads[: 2**BITS, places.familiar] = _familiarity(texts, everywhere)
     return WordHeads(heads, bias)
 
 
@@ -157,6 +155,14 @@ def _ridge_on_words(texts: Texts, rows: NDArray[np.intp], targets: Array) -> tup
         inputs.astype(np.float64), targets
     )
     return np.atleast_2d(ridge.coef_).T.astype(np.float32), np.atleast_1d(ridge.intercept_)
+
+
+def _familiarity(texts: Texts, rows: NDArray[np.intp]) -> Floats:
+    from sklearn.linear_model import Ridge
+
+    ridge = Ridge(alpha=FAMILIAR_PENALTY, solver="sparse_cg", tol=1e-3, fit_intercept=False)
+    ridge.fit(texts.rows[rows].astype(np.float64), np.ones(len(rows)))
+    return np.asarray(ridge.coef_, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ from app.routing.estimators.blend import bind_blend
 from app.routing.estimators.factors import bind_factors
 from app.routing.estimators.method import Bind
 from app.routing.estimators.pools import bind_pools
+from app.routing.estimators.regression import bind_regression
 from app.routing.estimators.similarity import bind_similarity
 from app.routing.estimators.smoothed import bind_clusters, bind_smoothed
 from app.routing.estimators.stack import bind_stack, bind_text
 from app.routing.estimators.tuned import bind_tuned
 
 KINDS: Mapping[str, Bind] = {
+    "stack": bind_stack,
     "blend": bind_blend,
     "knn": bind_smoothed,
     "clusters": bind_clusters,
@@ -23,8 +25,8 @@ KINDS: Mapping[str, Bind] = {
     "similarity-weighted": bind_similarity,
     "matrix-factorization": bind_factors,
     "classifier": bind_tuned,
+    "meta-regression": bind_regression,
     "text": bind_text,
-    "stack": bind_stack,
 }
 
-DEFAULT_KIND = "blend"
+DEFAULT_KIND = "stack"

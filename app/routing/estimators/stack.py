@@ -141,14 +141,14 @@ class WordStack:
     def read(self, text: str) -> Read:
         hashes = self._hasher.hashes(text)
         outputs, standard = self._words.read(text, hashes)
-        departures, members, length, _ = self._layout.words
+        places = self._layout.words
         quality = doubt = np.full(self._count, np.nan)
         if self._panels:
-            shares = np.maximum(outputs[members], 0.0)
+            shares = np.maximum(outputs[places.members], 0.0)
             each = self._panels[
                 self._choose([float(shares[p.panel]) * p.usual_worth for p in self._panels])
             ]
-            features = np.concatenate((outputs[departures], standard))
+            features = np.concatenate((outputs[places.departures], standard))
             found = each.finish.quality(each.combiner.departures(features))
             quality = self._with_others(each.places, found, self._overall)
             # A candidate without a panel is as doubtful as the most doubtful one with one.
@@ -157,8 +157,8 @@ class WordStack:
         return Read(
             quality=quality,
             doubt=doubt,
-            length=float(np.exp(np.clip(outputs[length], -2.0, 2.0))),
-            novelty=self._novelty.place(self._words.known_share(hashes)),
+            length=float(np.exp(np.clip(outputs[places.length], -2.0, 2.0))),
+            novelty=self._novelty.place(float(outputs[places.familiar])),
         )
 
     def _choose(self, near: Sequence[float]) -> int:
@@ -218,7 +218,7 @@ class Stack(WordStack):
         tasks = self._vector.task_shares(inputs)
         features = join(
             by_vector,
-            outputs[self._layout.words[0]],
+            outputs[self._layout.words.departures],
             *self._neighbours.look(near.rows, near.similarities, by_vector),
             tasks @ self._vector.task_departures,
             standard,

@@ -19,7 +19,6 @@ from app.routing.estimators.words import (
     SCALARS,
     WordWeights,
     count_buckets,
-    known_share,
     scalars,
 )
 
@@ -38,6 +37,19 @@ TASK_TEMPERATURE = 2.0
 """Log-odds of tasks are halved: discriminants of 400 inputs are too sure of themselves."""
 
 LEAST_EVIDENCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class WordOutputs:
+    """Places of what is read from the words: departures, membership of each panel, log of the
+    relative length, how familiar the text is; and how many they are in all.
+    """
+
+    departures: slice
+    members: slice
+    length: int
+    familiar: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +74,10 @@ class Layout:
         return slice(self.starts[panel], self.starts[panel + 1])
 
     @property
-    def words(self) -> tuple[slice, slice, int, int]:
-        """Of what is read from the words: departures, membership of panels, length, count."""
+    def words(self) -> WordOutputs:
+        """What is read from the words."""
         s, p = self.departures, self.panels
-        return slice(0, s), slice(s, s + p), s + p, s + p + 1
+        return WordOutputs(slice(0, s), slice(s, s + p), s + p, s + p + 1, s + p + 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,6 @@ class WordView:
     bias: Floats
     scalar_mean: Floats
     scalar_scale: Floats
-    known: NDArray[np.bool_]
 
     def read(self, text: str, hashes: NDArray[np.uint32]) -> tuple[Floats, Floats]:
         """Outputs (h,) and standardised scalars (26,), for a text and its hashes."""
@@ -92,10 +103,6 @@ class WordView:
         outputs = (row @ self.heads[buckets].astype(np.float32)) * self.scale
         outputs = outputs + standard @ self.scalar_heads + self.bias
         return outputs.astype(np.float32), standard
-
-    def known_share(self, hashes: NDArray[np.uint32]) -> float:
-        """Which part of a text's words and pairs training knew."""
-        return known_share(hashes, self.known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +225,6 @@ def load_words(arrays: Mapping[str, NDArray[Any]]) -> WordView:
         bias=arrays["word_bias"],
         scalar_mean=arrays["scalar_mean"],
         scalar_scale=arrays["scalar_scale"],
-        known=np.unpackbits(arrays["word_known"]).astype(np.bool_),
     )
 
 

@@ -213,17 +213,6 @@ def count_buckets(hashes: NDArray[np.uint32]) -> tuple[NDArray[np.int32], NDArra
     return found, np.log(counts.astype(np.float32)) + np.float32(1.0)
 
 
-KNOWN_BITS = 20
-"""Known words and pairs have a table of 2**KNOWN_BITS: the buckets are too full to tell them."""
-
-
-def known_share(hashes: NDArray[np.uint32], known: NDArray[np.bool_]) -> float:
-    """Which part of a text's words and pairs the table `known` (2**KNOWN_BITS,) has seen."""
-    if not len(hashes):
-        return 0.0
-    return float(known[hashes >> np.uint32(32 - KNOWN_BITS)].mean())
-
-
 def _both_ends(text: str) -> str:
     if len(text) <= HEAD_CHARACTERS + TAIL_CHARACTERS:
         return text

@@ -31,14 +31,15 @@ def ground(table: OutcomeTable) -> Ground:
     return prepare(table, WordEncoder().encode(table.prompts), TrainSettings())
 
 
-@pytest.fixture
-def routed(tmp_path: Path) -> Callable[[Ground, str], Artifact]:
+@pytest.fixture(scope="session")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Ground, str], Artifact]:
     """Fits a kind on a ground, writes the router and opens it."""
 
     def routed(ground: Ground, kind: str) -> Artifact:
         router = train_on(ground, TrainSettings(estimator=kind))
-        write_router(router, tmp_path / kind, ENCODER, {})
-        return load_artifact(tmp_path / kind)
+        out = tmp_path_factory.mktemp("routers") / kind
+        write_router(router, out, ENCODER, {})
+        return load_artifact(out)
 
     return routed
 

@@ -19,7 +19,15 @@ from app.routing.artifact import Artifact
 from app.routing.estimators.base import Candidate, Query
 
 Routed = Callable[[Ground, str], Artifact]
-KINDS = ("blend", "pools", "similarity-weighted", "matrix-factorization", "text", "stack")
+KINDS = (
+    "blend",
+    "pools",
+    "similarity-weighted",
+    "matrix-factorization",
+    "meta-regression",
+    "text",
+    "stack",
+)
 MODELS = ("small", "medium", "large")
 
 
