@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -55,19 +54,15 @@ class Postgres:
     def database(self) -> str:
         """The address of a new, empty database."""
         name = f"t{uuid4().hex}"
-        asyncio.run(self._create(name))
+        command = [str(self.binaries / "createdb"), *self._where(), "-U", "pointsman", name]
+        subprocess.run(command, check=True, capture_output=True)
         return f"postgresql://pointsman@127.0.0.1:{self.port}/{name}"
 
-    async def _create(self, name: str) -> None:
-        import asyncpg
-
-        where = {"host": "127.0.0.1", "port": self.port, "user": "pointsman"}
-        connection = await asyncpg.connect(**where, database="postgres")
-        await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
+    def _where(self) -> list[str]:
+        return ["-h", "127.0.0.1", "-p", str(self.port)]
 
     def _answers(self) -> bool:
-        ready = [str(self.binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [str(self.binaries / "pg_isready"), "-q", *self._where()]
         return subprocess.run(ready, check=False).returncode == 0
 
 

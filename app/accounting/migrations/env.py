@@ -1,4 +1,4 @@
-"""What Alembic runs for a migration: on the connection, and in the transaction, that it is given."""
+"""What Alembic runs: revisions on the connection, and in the transaction, that it is given."""
 
 from __future__ import annotations
 
