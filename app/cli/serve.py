@@ -46,11 +46,14 @@ def command(
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
 
+    from app.accounting.place import Place
     from app.assembly import CONFIG_VARIABLE
     from app.compiling import WORKERS_VARIABLE
     from app.telemetry.logs import configure
 
     loaded = load(file)
+    if place := Place.compile(loaded.config.ledger, file.parent):
+        place.prepare()
     server = loaded.config.server
     host = host or server.host
     port = server.port if port is None else port
