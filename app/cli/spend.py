@@ -216,7 +216,9 @@ def _cells(row: Spent) -> list[str]:
 
 
 def _dollars(nano: int) -> str:
-    """To the cent, or to the millionth where it is less than a dollar."""
+    """To the cent, less than a dollar to the millionth, less than that as it is."""
+    if 0 < abs(nano) < 1_000:
+        return usd_text(nano)
     dollars = nano / NANO_PER_DOLLAR
     return f"{dollars:,.2f}" if abs(dollars) >= 1 or not nano else f"{dollars:.6f}"
 
