@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Dialect, Table, select
+from sqlalchemy import JSON, Dialect, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -129,16 +130,21 @@ class _Insert:
     def __init__(self, statement: Any, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
         self._sql = str(compiled)
-        self._names: list[str] = compiled.positiontup
+        names: list[str] = compiled.positiontup
+        self._values = itemgetter(*names)
+        columns = statement.table.c
+        self._json = [at for at, name in enumerate(names) if isinstance(columns[name].type, JSON)]
 
     async def run(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
         if rows:
-            values = [tuple(_driven(row[name]) for name in self._names) for row in rows]
-            await connection.exec_driver_sql(self._sql, values)
+            await connection.exec_driver_sql(self._sql, [self._driven(row) for row in rows])
 
-
-def _driven(value: Any) -> Any:
-    return orjson.dumps(value).decode() if isinstance(value, list | dict) else value
+    def _driven(self, row: Row) -> tuple[Any, ...]:
+        values = list(self._values(row))
+        for at in self._json:
+            if values[at] is not None:
+                values[at] = orjson.dumps(values[at]).decode()
+        return tuple(values)
 
 
 class _Prepared(NamedTuple):
