@@ -13,7 +13,7 @@ from time import monotonic
 from uuid import uuid4
 
 from app.accounting import retention
-from app.accounting.booking import Line, book, forget, is_faulty
+from app.accounting.booking import Line, book, forget, is_faulty, position
 from app.accounting.database import UNAVAILABLE, Database
 from app.accounting.entries import entry
 from app.accounting.journal import Segment
@@ -87,7 +87,10 @@ class _Books:
             if self._database is None:
                 await asyncio.sleep(TICK_SECONDS)
                 continue
-            await retention.tidy(self._database, self._ledger.retention_days)
+            try:
+                await retention.tidy(self._database, self._ledger.retention_days)
+            except Exception as error:  # noqa: BLE001 - nor may it end the tidying
+                self._ledger.trouble("fault", error)
             await asyncio.sleep(retention.PAUSE_SECONDS)
 
     async def close(self) -> None:
@@ -116,6 +119,8 @@ class _Books:
             return
         self._adopted_at = monotonic()
         for segment in self._ledger.journal.adopt():
+            async with self._open.read() as connection:
+                segment.read_to = await position(connection, segment.name)
             self._ledger.found(await asyncio.to_thread(segment.count))
 
     async def _book_all(self) -> None:

@@ -184,12 +184,7 @@ def _engine(url: URL) -> AsyncEngine:
     }
     if url.get_backend_name() == "sqlite":
         assert url.database is not None
-        try:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatabaseError(
-                f"{url.database}: its directory can't be made: {error.strerror}"
-            ) from None
+        _make_private(Path(url.database))
         engine = create_async_engine(url, connect_args={"timeout": LOCK_SECONDS}, **options)
         event.listen(engine.sync_engine, "connect", _sqlite_connected)
         event.listen(engine.sync_engine, "begin", _sqlite_begun)
@@ -204,6 +199,15 @@ def _engine(url: URL) -> AsyncEngine:
     return create_async_engine(
         url, connect_args=arguments, pool_size=3, pool_pre_ping=True, **options
     )
+
+
+def _make_private(file: Path) -> None:
+    """A file that only we may read; SQLite gives those it makes beside it the same rights."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise DatabaseError(f"{file} can't be opened: {error.strerror}") from None
 
 
 def _sqlite_connected(connection: Any, _: Any) -> None:
