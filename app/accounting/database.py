@@ -7,12 +7,14 @@ half a second that `pointsman check` need not pay.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,9 @@ class Database:
         async with self.read() as connection:
             if await connection.run_sync(self._is_current):
                 return
+        # It would tell of each step; the one line below is enough.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        await asyncio.to_thread(import_module, "alembic.command")
         async with self.write() as connection:
             if not self.is_sqlite:
                 lock = func.pg_advisory_xact_lock(lock_key(_MIGRATION_LOCK))
@@ -149,8 +154,6 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
-    # It would tell of each step; the one line that `_migrate` logs is enough.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     # Alembic reads options as a configparser does, to which a percent sign is special.
     folder = str(Path(__file__).parent / "migrations").replace("%", "%%")
