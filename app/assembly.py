@@ -11,6 +11,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.accounting.ledger import Ledger, kept
+from app.accounting.place import Place
 from app.api import routes as doors
 from app.compiling import Compiled, compile_config
 from app.config import schema
@@ -41,6 +43,7 @@ def application(loaded: Loaded) -> FastAPI:
         upstreams=_upstreams(compiled.config, client),
         embedder=embedder,
         metrics=metrics,
+        ledger=(ledger := _ledger(loaded, metrics)),
     )
 
     @asynccontextmanager
@@ -48,7 +51,7 @@ def application(loaded: Loaded) -> FastAPI:
         # What was built until now lives as long as the process: the collector need not look again.
         gc.collect()
         gc.freeze()
-        async with client:
+        async with kept(ledger), client:
             yield {"header_timeout_seconds": server.header_timeout_seconds}
         if embedder is not None:
             embedder.close()
@@ -77,6 +80,20 @@ def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:
         compiled.encoder,
         cache_entries=compiled.config.encoder.cache_entries,
         on_encode=metrics.encoded,
+    )
+
+
+def _ledger(loaded: Loaded, metrics: Metrics) -> Ledger | None:
+    written = loaded.config.ledger
+    place = Place.compile(written, Path(loaded.document.file).parent)
+    if written is None or place is None:
+        return None
+    return Ledger(
+        place,
+        metrics,
+        retention_days=written.retention_days,
+        keep_prompt_text=written.keep_prompt_text,
+        keep_embeddings=written.keep_embeddings,
     )
 
 

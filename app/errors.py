@@ -9,6 +9,7 @@ delivery never guesses.
     ├── ConfigError        the YAML is wrong; carries every problem found
     ├── ArtifactError      a router artifact or encoder is missing, truncated or of another version
     ├── DataError          an outcome file is wrong
+    ├── DatabaseError      the database can't be used: its address, or a schema from the future
     └── GatewayError
         ├── CallerError    the request is wrong: 4xx, code caller_*
         ├── UpstreamError  one attempt failed: code upstream_*
@@ -62,6 +63,10 @@ class ArtifactError(PointsmanError):
 
 class DataError(PointsmanError):
     """An outcome file can't be read; the message names file, row and field."""
+
+
+class DatabaseError(PointsmanError):
+    """The database can't be used as configured; the message says why and what to do."""
 
 
 # --- request time -----------------------------------------------------------------------

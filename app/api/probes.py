@@ -7,10 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app import __version__
+from app.accounting.ledger import Ledger
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
-def doors(metrics: Metrics) -> APIRouter:
+def doors(metrics: Metrics, ledger: Ledger | None = None) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez", summary="The process runs and its event loop turns")
@@ -20,7 +21,9 @@ def doors(metrics: Metrics) -> APIRouter:
     # The server listens only once everything is loaded, so whoever gets through is served.
     @router.get("/readyz", summary="Requests are served")
     async def readyz() -> dict[str, Any]:
-        return {"status": "ready", "version": __version__}
+        # A ledger that is behind is told of and changes nothing: requests are served all the same.
+        books = "off" if ledger is None else ledger.state
+        return {"status": "ready", "version": __version__, "ledger": books}
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     def exposition() -> Response:

@@ -18,7 +18,7 @@ from app.config.schema import Config, SimulatedUpstream
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
+DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 
 @click.command(name="serve")
@@ -26,7 +26,7 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
     "--config",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=_DEFAULT_CONFIG,
+    default=DEFAULT_CONFIG,
     envvar="POINTSMAN_CONFIG",
     show_default="configs/demo.yaml",
     help="The YAML to serve.",
@@ -46,11 +46,14 @@ def command(
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
 
+    from app.accounting.place import Place
     from app.assembly import CONFIG_VARIABLE
     from app.compiling import WORKERS_VARIABLE
     from app.telemetry.logs import configure
 
     loaded = load(file)
+    if place := Place.compile(loaded.config.ledger, file.parent):
+        place.prepare()
     server = loaded.config.server
     host = host or server.host
     port = server.port if port is None else port

@@ -1,0 +1,209 @@
+"""Booking a batch of settled requests: rows, sums and the journal's position in one transaction.
+
+Because the position is committed with what it stands for, a batch whose commit was cut off by a
+crash is either there or not, and the next attempt knows which. Request ids are unique besides.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import JSON, Dialect, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.accounting import entries
+from app.accounting.database import UNAVAILABLE, Database
+from app.accounting.entries import Row
+from app.accounting.tables import (
+    DAY_US,
+    MEASURES,
+    daily,
+    daily_tags,
+    journal_positions,
+    prompts,
+    requests,
+)
+
+
+class Line(NamedTuple):
+    """An entry of a journal segment, and where in the segment it ends."""
+
+    end: int
+    told: dict[str, Any]
+
+
+async def book(database: Database, segment: str, lines: Sequence[Line], end: int) -> int:
+    """Book the lines of a segment that are not booked yet; returns how many were new.
+
+    `end` is where reading goes on: the end of the last line, or of what was unreadable after it.
+    """
+    async with database.write() as connection:
+        booked = await position(connection, segment)
+        fresh = {line.told["request_id"]: line.told for line in lines if line.end > booked}
+        if fresh:
+            there = select(requests.c.id).where(requests.c.id.in_(list(fresh)))
+            for known in await connection.scalars(there):
+                del fresh[known]
+        rows = [entries.request_row(told) for told in fresh.values()]
+        kept = [row for told in fresh.values() if (row := entries.prompt_row(told))]
+        prepared = _prepared(connection.dialect)
+        await prepared.requests.run(connection, rows)
+        await prepared.prompts.run(connection, kept)
+        by_names, by_tag = _sums(rows)
+        await prepared.daily.run(connection, by_names)
+        await prepared.daily_tags.run(connection, by_tag)
+        # Who reads a segment from its beginning again must not move what is booked back.
+        reached = {"segment": segment, "position": max(end, booked)}
+        await prepared.position.run(connection, [reached])
+    return len(rows)
+
+
+async def correct(
+    database: Database, request_id: str, *, cost: int | None, baseline_cost: int | None
+) -> bool:
+    """Set what a booked request cost, in nano-dollars, in its row and in the sums.
+
+    It says what is true rather than what to add, so that doing it twice changes nothing. False if
+    there is no such row.
+    """
+    async with database.write() as connection:
+        row_of = select(requests).where(requests.c.id == request_id).with_for_update()
+        found = (await connection.execute(row_of)).mappings().one_or_none()
+        if found is None:
+            return False
+        changed = {
+            "cost_nano": cost,
+            "baseline_cost_nano": baseline_cost,
+            "saved_nano": None if None in (cost, baseline_cost) else baseline_cost - cost,  # type: ignore[operator]
+            "cost_estimated": False,
+        }
+        old = dict(found)
+        prepared = _prepared(connection.dialect)
+        pairs = zip(_sums([old]), _sums([old | changed]), strict=True)
+        for statement, (before, after) in zip(
+            (prepared.daily, prepared.daily_tags), pairs, strict=True
+        ):
+            await statement.run(
+                connection, [_difference(*both) for both in zip(before, after, strict=True)]
+            )
+        await connection.execute(
+            requests.update().where(requests.c.id == request_id).values(changed)
+        )
+    return True
+
+
+async def position(connection: AsyncConnection, segment: str) -> int:
+    """How far a segment is booked."""
+    column = journal_positions.c.position
+    found = await connection.scalar(select(column).where(journal_positions.c.segment == segment))
+    return int(found or 0)
+
+
+async def forget(database: Database, segments: Iterable[str]) -> None:
+    """Drop the positions of segments whose files are gone."""
+    async with database.write() as connection:
+        gone = journal_positions.c.segment.in_(list(segments))
+        await connection.execute(journal_positions.delete().where(gone))
+
+
+def is_faulty(error: Exception) -> bool:
+    """Whether what was to be booked is at fault, rather than the database."""
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    if isinstance(error, DBAPIError):
+        # The driver of PostgreSQL tells more by the standard's classes: 22 data, 23 integrity.
+        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23")
+    return not isinstance(error, UNAVAILABLE)
+
+
+class _Insert:
+    """An INSERT compiled once and handed to the driver as it is: with many columns, what
+    SQLAlchemy does for each row costs more than the database does."""
+
+    def __init__(self, statement: Any, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self._sql = str(compiled)
+        names: list[str] = compiled.positiontup
+        self._values = itemgetter(*names)
+        columns = statement.table.c
+        self._json = [at for at, name in enumerate(names) if isinstance(columns[name].type, JSON)]
+
+    async def run(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
+        if rows:
+            await connection.exec_driver_sql(self._sql, [self._driven(row) for row in rows])
+
+    def _driven(self, row: Row) -> tuple[Any, ...]:
+        values = list(self._values(row))
+        for at in self._json:
+            if values[at] is not None:
+                values[at] = orjson.dumps(values[at]).decode()
+        return tuple(values)
+
+
+class _Prepared(NamedTuple):
+    """Every statement that a booking makes."""
+
+    requests: _Insert
+    prompts: _Insert
+    daily: _Insert
+    daily_tags: _Insert
+    position: _Insert
+
+
+@cache
+def _prepared(dialect: Dialect) -> _Prepared:
+    # ON CONFLICT is not in the standard, but the two spell it alike.
+    insert: Any = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+
+    def added(table: Table) -> _Insert:
+        statement = insert(table)
+        sums = {name: table.c[name] + statement.excluded[name] for name in MEASURES}
+        keys = list(table.primary_key)
+        return _Insert(statement.on_conflict_do_update(index_elements=keys, set_=sums), dialect)
+
+    statement = insert(journal_positions)
+    position = statement.on_conflict_do_update(
+        index_elements=["segment"], set_={"position": statement.excluded.position}
+    )
+    return _Prepared(
+        requests=_Insert(insert(requests), dialect),
+        prompts=_Insert(insert(prompts).on_conflict_do_nothing(), dialect),
+        daily=added(daily),
+        daily_tags=added(daily_tags),
+        position=_Insert(position, dialect),
+    )
+
+
+def _sums(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows of `daily` and of `daily_tags` to be added.
+
+    In one order everywhere: processes that add to the same sums must not wait in a circle.
+    """
+    by_names: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    by_tag: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        day = row["at_us"] // DAY_US
+        names = (row[name] or "none" for name in ("route", "model", "upstream", "key_id"))
+        by_names[(day, *names)].append(row)
+        for tag in row["tags"] or ["none"]:
+            by_tag[day, tag].append(row)
+    return _summed(daily, by_names), _summed(daily_tags, by_tag)
+
+
+def _difference(before: Row, after: Row) -> Row:
+    return {**after, **{name: after[name] - before[name] for name in MEASURES}}
+
+
+def _summed(table: Table, groups: dict[tuple[Any, ...], list[Row]]) -> list[Row]:
+    keys = [column.name for column in table.primary_key]
+    return [
+        {**dict(zip(keys, group, strict=True)), **entries.sums(rows)}
+        for group, rows in sorted(groups.items())
+    ]
