@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from time import time
 
+from app.catalog import pricing
 from app.catalog.model import Model
+from app.catalog.prices import today
 from app.config import schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
@@ -32,8 +33,6 @@ from app.routing.objective import Objective, Quality, Threshold, Tradeoff
 from app.routing.pace import Allowance, Pace, PerDay, PerRequest
 from app.routing.route import Encode, Route
 
-_PER_TOKEN = Decimal("0.001")
-"""Dollars per million tokens that nobody asks: who writes less means dollars per token."""
 WORKERS_VARIABLE = "POINTSMAN_WORKERS"
 """How many processes share what is given for the whole gateway."""
 
@@ -81,10 +80,12 @@ def compile_config(loaded: Loaded) -> Compiled:
         except ArtifactError as error:
             problems.append(document.problem(("encoder",), str(error)))
     problems += _foreign_encoders(loaded, artifacts, encoder)
-    problems += _missing_promises(loaded, artifacts)
+    problems += _missing_promises(loaded, models, artifacts)
+    problems += pricing.problems(loaded, models)
     if problems:
         raise ConfigError(in_order(problems))
-    return Compiled(config, models, names, encoder, tuple(_doubts(loaded, artifacts)))
+    warnings = tuple(_doubts(loaded, models, artifacts))
+    return Compiled(config, models, names, encoder, warnings)
 
 
 def router_directory(name: str, folder: Path) -> Path:
@@ -137,7 +138,9 @@ def _blind_routes(loaded: Loaded, names: Names) -> Iterator[Problem]:
             )
 
 
-def _missing_promises(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+def _missing_promises(
+    loaded: Loaded, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
+) -> Iterator[Problem]:
     for name, route in loaded.config.routes.items():
         written = route.objective
         if not isinstance(written, schema.GuaranteeObjective):
@@ -150,24 +153,20 @@ def _missing_promises(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iter
                 ("routes", name, "encode"), "a guarantee is calibrated on vectors", "`always`"
             )
         artifact = artifacts.get(route.router or "")
-        models = {m: Model.compile(m, loaded.config.models[m]) for m in route.candidates}
+        candidates = tuple(models[candidate] for candidate in route.candidates)
         try:
-            _guarantee(written, tuple(models.values()), _baseline(route, models), artifact)
+            _guarantee(written, candidates, _baseline(route, models), artifact)
         except ArtifactError as error:
             yield loaded.document.problem(path, str(error))
 
 
-def _doubts(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+def _doubts(
+    loaded: Loaded, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
+) -> Iterator[Problem]:
     config, problem = loaded.config, loaded.document.problem
     if not any(DEFAULT_ROUTE in (name, *route.aliases) for name, route in config.routes.items()):
         yield problem(("routes",), f"no route or alias `{DEFAULT_ROUTE}`, which clients send")
-    for name, model in config.models.items():
-        if model.prices is None:
-            yield problem(("models", name), "no prices: its cost is unknown, it is chosen last")
-        elif 0 < max(model.prices.input, model.prices.output) < _PER_TOKEN:
-            yield problem(
-                ("models", name, "prices"), "far below any model's", "dollars per million tokens"
-            )
+    yield from pricing.doubts(loaded, models)
     for name, route in config.routes.items():
         artifact = artifacts.get(route.router or "")
         for i, candidate in enumerate(route.candidates):
@@ -254,7 +253,12 @@ def _baseline(written: schema.Route, models: Mapping[str, Model]) -> Model:
 
 def _dearest(candidates: tuple[Model, ...]) -> Model:
     """Of the priced ones by their output price; it stands for "always use the big model"."""
-    return max(candidates, key=lambda model: model.prices.output if model.prices else -1)
+
+    def output_price(model: Model) -> int:
+        prices = model.prices and model.prices.on(today())
+        return prices.output if prices else -1
+
+    return max(candidates, key=output_price)
 
 
 def _objective(

@@ -37,6 +37,8 @@ class Whole:
 
     body: bytes
     usage: Usage | None
+    usage_fault: str | None = None
+    """What was wrong with the usage that was reported."""
 
 
 @dataclass(slots=True)
