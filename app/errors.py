@@ -149,6 +149,8 @@ class UpstreamError(GatewayError):
     moves_on = True
     outcome = "error"
     """Label of the attempt in metrics and records."""
+    charged = False
+    """The request had been sent and was not refused: the provider may well charge for it."""
 
 
 class ConnectFailed(UpstreamError):
@@ -169,6 +171,7 @@ class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
     outcome = "timeout"
+    charged = True
 
 
 class UpstreamCut(UpstreamError):
@@ -176,6 +179,7 @@ class UpstreamCut(UpstreamError):
 
     code = "upstream_cut"
     outcome = "cut"
+    charged = True
 
 
 class MalformedReply(UpstreamError):

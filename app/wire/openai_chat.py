@@ -318,8 +318,7 @@ class StreamReader:
             return False
         if not chunk.get("usage"):
             return False
-        usage, self.usage_fault = _usage_of(chunk, self._tier)
-        self.usage = usage or self.usage
+        self.usage, self.usage_fault = _usage_of(chunk, self._tier)
         return self._hide_usage and not chunk.get("choices")
 
 

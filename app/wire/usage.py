@@ -9,6 +9,7 @@ reports can't be: such a report is not repaired, because a repaired one is a wro
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from app.exchange.usage import Usage
 MOST_TOKENS = 100_000_000
 """Of one call: a hundred times the largest context on offer."""
 _MOST_DOLLARS = 1e9
+_TIER = re.compile(r"^[A-Za-z0-9_-]{1,64}\Z")
 _TICKS_PER_NANO = 10
 """xAI states cost in ticks, ten thousand million to the dollar."""
 
@@ -212,7 +214,10 @@ def _openai_writes(details: dict[str, Any]) -> tuple[int, int]:
 
 
 def _tier(tier: Any) -> str | None:
-    return tier.lower() if isinstance(tier, str) and tier else None
+    """A tier in lower case; what is no name must not come into logs."""
+    if not isinstance(tier, str) or not tier:
+        return None
+    return tier.lower() if _TIER.match(tier) else "unreadable"
 
 
 def _upstream_cost(usage: dict[str, Any]) -> int | None:
