@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would make it four times as dear to build, and one is built for every call.
+@dataclass(slots=True)
 class Usage:
     """Token counts of one call, in one form for every dialect.
 

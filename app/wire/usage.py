@@ -20,6 +20,12 @@ from app.exchange.usage import Usage
 MOST_TOKENS = 100_000_000
 """Of one call: a hundred times the largest context on offer."""
 _MOST_DOLLARS = 1e9
+_PLAIN = frozenset(
+    {
+        "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details",
+        "completion_tokens_details",
+    }
+)  # fmt: skip
 _TIER = re.compile(r"^[A-Za-z0-9_-]{1,64}\Z")
 _TICKS_PER_NANO = 10
 """xAI states cost in ticks, ten thousand million to the dollar."""
@@ -43,29 +49,26 @@ def openai_chat(usage: Any, service_tier: Any = None) -> Usage | None:
     if usage.get("completion_tokens") is None and not total:
         return None
     into, out = _part(usage, "prompt_tokens_details"), _part(usage, "completion_tokens_details")
-    read = _count(usage, "cache_read_input_tokens")
-    created = _count(usage, "cache_creation_input_tokens")
-    reasoning = _count(out, "reasoning_tokens") or _count(usage, "reasoning_tokens")
     prompt, output = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    beside = total - prompt - output
-    if beside > 0 and beside == read + created and beside != reasoning:
-        prompt += beside
-    elif beside > 0:
-        output += beside
+    cached, reasoning = _count(into, "cached_tokens"), _count(out, "reasoning_tokens")
     written, long = _openai_writes(into)
-    if created > written:
-        written, long = created, _count(_part(usage, "cache_creation"), "ephemeral_1h_input_tokens")
-    cached = (
-        _count(into, "cached_tokens"),
-        _count(usage, "prompt_cache_hit_tokens"),
-        _count(usage, "cached_tokens"),
-        read,
-    )
+    beside = total - prompt - output
+    if usage.keys() - _PLAIN:
+        read = _count(usage, "cache_read_input_tokens")
+        created = _count(usage, "cache_creation_input_tokens")
+        hits = _count(usage, "prompt_cache_hit_tokens"), _count(usage, "cached_tokens")
+        cached = max(cached, read, *hits)
+        reasoning = reasoning or _count(usage, "reasoning_tokens")
+        if created > written:
+            creation = _part(usage, "cache_creation")
+            written, long = created, _count(creation, "ephemeral_1h_input_tokens")
+        if beside > 0 and beside == read + created and beside != reasoning:
+            prompt, beside = prompt + beside, 0
     return _checked(
         Usage(
             input_tokens=prompt,
-            output_tokens=output,
-            cached_tokens=max(cached),
+            output_tokens=output + max(beside, 0),
+            cached_tokens=cached,
             cache_write_tokens=written,
             cache_write_1h_tokens=long,
             reasoning_tokens=reasoning,
@@ -73,7 +76,7 @@ def openai_chat(usage: Any, service_tier: Any = None) -> Usage | None:
             audio_output_tokens=_count(out, "audio_tokens"),
             image_input_tokens=_count(into, "image_tokens"),
             image_output_tokens=_count(out, "image_tokens"),
-            service_tier=_tier(service_tier) or _tier(usage.get("service_tier")),
+            service_tier=_tier(service_tier or usage.get("service_tier")),
             upstream_cost=_upstream_cost(usage),
         )
     )
@@ -209,6 +212,8 @@ def _modalities(usage: dict[str, Any], field: str) -> Iterator[tuple[str, int]]:
 
 def _openai_writes(details: dict[str, Any]) -> tuple[int, int]:
     """Cache writes, and those of them that are kept for long."""
+    if "cache_write_tokens" not in details:
+        return 0, 0
     long = _count(_part(details, "cache_write_tokens_details"), "ttl_12h_tokens")
     return _count(details, "cache_write_tokens"), long
 
