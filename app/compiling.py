@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 
 from app.catalog import pricing
 from app.catalog.model import Model
 from app.catalog.prices import today
+from app.catalog.ready import Ready, ready_prices
 from app.config import schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
@@ -51,6 +52,8 @@ class Compiled:
     """None where no route encodes."""
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
+    ready: Mapping[str, Ready] = field(default_factory=dict)
+    """Prices that the file leaves out and a library knows, by model."""
 
 
 def compile_config(loaded: Loaded) -> Compiled:
@@ -70,7 +73,12 @@ def compile_config(loaded: Loaded) -> Compiled:
         except ArtifactError as error:
             problems.append(document.problem(("routes", name, "router"), str(error)))
     problems += _unknown_likes(loaded, artifacts)
-    models = {name: Model.compile(name, model) for name, model in config.models.items()}
+    ready, missing = ready_prices(loaded)
+    problems += missing
+    models = {
+        name: Model.compile(name, model, ready[name].prices if name in ready else None)
+        for name, model in config.models.items()
+    }
     names = _names(config, models, artifacts)
     problems += _blind_routes(loaded, names)
     encoder = None
@@ -85,7 +93,7 @@ def compile_config(loaded: Loaded) -> Compiled:
     if problems:
         raise ConfigError(in_order(problems))
     warnings = tuple(_doubts(loaded, models, artifacts))
-    return Compiled(config, models, names, encoder, warnings)
+    return Compiled(config, models, names, encoder, warnings, ready)
 
 
 def router_directory(name: str, folder: Path) -> Path:

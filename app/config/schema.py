@@ -167,6 +167,12 @@ class OpenAIUpstream(Written):
     headers: dict[HeaderName, Secret] = Field(
         default_factory=dict, description="Sent with every request, e.g. Azure's api-key."
     )
+    provider: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Whose ready prices hold here, where `base_url` does not tell: openai, azure, "
+        "google and others, as genai-prices names them.",
+    )
     stream_usage: bool = Field(
         default=True,
         description="Ask for the usage of streams (`stream_options.include_usage`). Turn it off "

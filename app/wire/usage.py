@@ -27,6 +27,8 @@ _PLAIN = frozenset(
     }
 )  # fmt: skip
 _TIER = re.compile(r"^[A-Za-z0-9_-]{1,64}\Z")
+_ANYWHERE = (None, "", "global", "not_available")
+"""Where Anthropic serves at the usual price; elsewhere is a service tier, `geo_us`."""
 _TICKS_PER_NANO = 10
 """xAI states cost in ticks, ten thousand million to the dollar."""
 
@@ -127,7 +129,9 @@ def anthropic_messages(*reports: Any) -> Usage | None:
         raise SenselessUsage("`cache_creation` does not add up to `cache_creation_input_tokens`")
     written = written or by_lifetime
     cached = _count(usage, "cache_read_input_tokens")
-    fast = usage.get("speed") == "fast"
+    tier = "fast" if usage.get("speed") == "fast" else _tier(usage.get("service_tier"))
+    if usage.get("inference_geo") not in _ANYWHERE:
+        tier = _tier(f"geo_{usage['inference_geo']}")
     return _checked(
         Usage(
             input_tokens=_count(usage, "input_tokens") + cached + written,
@@ -136,7 +140,7 @@ def anthropic_messages(*reports: Any) -> Usage | None:
             cache_write_tokens=written,
             cache_write_1h_tokens=long,
             reasoning_tokens=_count(_part(usage, "output_tokens_details"), "thinking_tokens"),
-            service_tier="fast" if fast else _tier(usage.get("service_tier")),
+            service_tier=tier,
             upstream_cost=_upstream_cost(usage),
         )
     )
