@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "Send varied traffic through a gateway and show where it went and what it saved.",
     "encoder": "Export and check the encoder.",
     "eval": "Score a router on prompts it was not trained on.",
+    "import-litellm": "Turn the configuration of a LiteLLM proxy into one of Pointsman's.",
     "models": "List the models that a router has outcomes of.",
     "route": "Explain where a prompt would go, without calling a model.",
     "schema": "Print the JSON Schema of the configuration.",
@@ -35,7 +36,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"app.cli.{cmd_name}")
+        module = importlib.import_module(f"app.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -66,13 +66,13 @@ def _base_url(text: str) -> str:
     return text
 
 
-_OWN_HEADERS = frozenset(
+OWN_HEADERS = frozenset(
     {"accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
 )
 
 
 def _header_name(name: str) -> str:
-    if name.lower() in _OWN_HEADERS:
+    if name.lower() in OWN_HEADERS:
         raise ValueError("is set by the gateway itself")
     return name
 
