@@ -54,7 +54,8 @@ def book(record: Record, models: Mapping[str, Model], baseline: Model | None) ->
     if record.attempts:
         record.cost = total
     if record.model is not None:
-        record.usage = record.attempts[-1].usage
+        served = next(each for each in reversed(record.attempts) if each.model == record.model)
+        record.usage = served.usage
         if baseline is not None:
             record.baseline_cost = cost(baseline.prices, record.usage, day)
     return doubts

@@ -42,7 +42,7 @@ def command(file: Path, out: Path | None) -> None:
     else:
         out.write_text(text, encoding="utf-8")
     for note in made.notes:
-        click.echo(f"not carried over: {note}", err=True)
+        click.echo(f"note: {note}", err=True)
     for variable, what in made.variables.items():
         click.echo(f"set {variable}: {what}", err=True)
     if out is not None:

@@ -135,6 +135,40 @@ def test_a_stream_shows_usage_to_who_asked_or_where_there_is_text() -> None:
     assert hidden.usage == Usage(3, 2)
 
 
+def test_a_stream_is_served_in_the_tier_that_it_names() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    reader = StreamReader("ours", hide_usage=True)
+    reader.open(chunk(service_tier="flex"))
+    reader.feed(chunk(service_tier="flex") + chunk(choices=[], usage=usage))
+    assert reader.usage == Usage(3, 2, service_tier="flex")
+    reader.feed(chunk(choices=[], usage=usage, service_tier="default"))
+    assert reader.usage == Usage(3, 2, service_tier="default")
+
+
+def test_the_last_report_of_a_stream_counts_even_if_it_is_senseless() -> None:
+    reader = StreamReader("theirs", hide_usage=True)
+    reader.open(chunk())
+    reader.feed(chunk(usage={"prompt_tokens": 3, "completion_tokens": 1}))
+    assert reader.usage == Usage(3, 1)
+    assert reader.feed(chunk(choices=[], usage={"prompt_tokens": -3})) == b""
+    assert reader.usage is None
+    assert reader.usage_fault == "`prompt_tokens` is not a count of tokens"
+
+
+def test_the_text_of_a_stream_is_measured() -> None:
+    reader = StreamReader("theirs", hide_usage=True)
+    reader.open(chunk())
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "content": ""},
+        {"content": 'a "b"'},
+        {"reasoning_content": "think"},
+        {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"x'}}]},
+    ]
+    for delta in deltas:
+        reader.feed(chunk(choices=[{"index": 0, "delta": delta}]))
+    assert reader.text_bytes == len('a \\"b\\"') + len("think") + len('{\\"x')
+
+
 def test_text_that_speaks_of_usage_is_only_text() -> None:
     reader = StreamReader("ours", hide_usage=True)
     reader.open(chunk())
