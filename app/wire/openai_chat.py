@@ -318,7 +318,9 @@ class StreamReader:
             return False
         if not chunk.get("usage"):
             return False
-        self.usage, self.usage_fault = _usage_of(chunk, self._tier)
+        usage, fault = _usage_of(chunk, self._tier)
+        if usage is not None or fault is not None:
+            self.usage, self.usage_fault = usage, fault
         return self._hide_usage and not chunk.get("choices")
 
 

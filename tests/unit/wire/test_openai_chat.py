@@ -150,7 +150,9 @@ def test_the_last_report_of_a_stream_counts_even_if_it_is_senseless() -> None:
     reader.open(chunk())
     reader.feed(chunk(usage={"prompt_tokens": 3, "completion_tokens": 1}))
     assert reader.usage == Usage(3, 1)
-    assert reader.feed(chunk(choices=[], usage={"prompt_tokens": -3})) == b""
+    assert (
+        reader.feed(chunk(choices=[], usage={"prompt_tokens": -3, "completion_tokens": 1})) == b""
+    )
     assert reader.usage is None
     assert reader.usage_fault == "`prompt_tokens` is not a count of tokens"
 
