@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from time import time
 
+from app.catalog import pricing
 from app.catalog.model import Model
+from app.catalog.prices import today
+from app.catalog.ready import Ready, ready_prices
 from app.config import schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
@@ -33,8 +35,6 @@ from app.routing.objective import Objective, Quality, Threshold, Tradeoff
 from app.routing.pace import Allowance, Pace, PerDay, PerRequest
 from app.routing.route import Encode, Route
 
-_PER_TOKEN = Decimal("0.001")
-"""Dollars per million tokens that nobody asks: who writes less means dollars per token."""
 WORKERS_VARIABLE = "POINTSMAN_WORKERS"
 """How many processes share what is given for the whole gateway."""
 
@@ -53,6 +53,8 @@ class Compiled:
     """None where no route encodes."""
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
+    ready: Mapping[str, Ready] = field(default_factory=dict)
+    """Prices that the file leaves out and a library knows, by model."""
 
 
 def compile_config(loaded: Loaded) -> Compiled:
@@ -72,7 +74,12 @@ def compile_config(loaded: Loaded) -> Compiled:
         except ArtifactError as error:
             problems.append(document.problem(("routes", name, "router"), str(error)))
     problems += _unknown_likes(loaded, artifacts)
-    models = {name: Model.compile(name, model) for name, model in config.models.items()}
+    ready, missing = ready_prices(loaded)
+    problems += missing
+    models = {
+        name: Model.compile(name, model, ready[name].prices if name in ready else None)
+        for name, model in config.models.items()
+    }
     names = _names(config, models, artifacts)
     problems += _blind_routes(loaded, names)
     encoder = None
@@ -82,11 +89,13 @@ def compile_config(loaded: Loaded) -> Compiled:
         except ArtifactError as error:
             problems.append(document.problem(("encoder",), str(error)))
     problems += _foreign_encoders(loaded, artifacts, encoder)
-    problems += _missing_promises(loaded, artifacts)
+    problems += _missing_promises(loaded, models, artifacts)
     problems += _missing_driver(loaded)
+    problems += pricing.problems(loaded, models)
     if problems:
         raise ConfigError(in_order(problems))
-    return Compiled(config, models, names, encoder, tuple(_doubts(loaded, artifacts)))
+    warnings = tuple(_doubts(loaded, models, artifacts))
+    return Compiled(config, models, names, encoder, warnings, ready)
 
 
 def router_directory(name: str, folder: Path) -> Path:
@@ -139,7 +148,9 @@ def _blind_routes(loaded: Loaded, names: Names) -> Iterator[Problem]:
             )
 
 
-def _missing_promises(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+def _missing_promises(
+    loaded: Loaded, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
+) -> Iterator[Problem]:
     for name, route in loaded.config.routes.items():
         written = route.objective
         if not isinstance(written, schema.GuaranteeObjective):
@@ -152,9 +163,9 @@ def _missing_promises(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iter
                 ("routes", name, "encode"), "a guarantee is calibrated on vectors", "`always`"
             )
         artifact = artifacts.get(route.router or "")
-        models = {m: Model.compile(m, loaded.config.models[m]) for m in route.candidates}
+        candidates = tuple(models[candidate] for candidate in route.candidates)
         try:
-            _guarantee(written, tuple(models.values()), _baseline(route, models), artifact)
+            _guarantee(written, candidates, _baseline(route, models), artifact)
         except ArtifactError as error:
             yield loaded.document.problem(path, str(error))
 
@@ -167,17 +178,13 @@ def _missing_driver(loaded: Loaded) -> Iterator[Problem]:
         )
 
 
-def _doubts(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:
+def _doubts(
+    loaded: Loaded, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
+) -> Iterator[Problem]:
     config, problem = loaded.config, loaded.document.problem
     if not any(DEFAULT_ROUTE in (name, *route.aliases) for name, route in config.routes.items()):
         yield problem(("routes",), f"no route or alias `{DEFAULT_ROUTE}`, which clients send")
-    for name, model in config.models.items():
-        if model.prices is None:
-            yield problem(("models", name), "no prices: its cost is unknown, it is chosen last")
-        elif 0 < max(model.prices.input, model.prices.output) < _PER_TOKEN:
-            yield problem(
-                ("models", name, "prices"), "far below any model's", "dollars per million tokens"
-            )
+    yield from pricing.doubts(loaded, models)
     for name, route in config.routes.items():
         artifact = artifacts.get(route.router or "")
         for i, candidate in enumerate(route.candidates):
@@ -264,7 +271,12 @@ def _baseline(written: schema.Route, models: Mapping[str, Model]) -> Model:
 
 def _dearest(candidates: tuple[Model, ...]) -> Model:
     """Of the priced ones by their output price; it stands for "always use the big model"."""
-    return max(candidates, key=lambda model: model.prices.output if model.prices else -1)
+
+    def output_price(model: Model) -> int:
+        prices = model.prices and model.prices.on(today())
+        return prices.output if prices else -1
+
+    return max(candidates, key=output_price)
 
 
 def _objective(

@@ -154,6 +154,8 @@ class UpstreamError(GatewayError):
     moves_on = True
     outcome = "error"
     """Label of the attempt in metrics and records."""
+    charged = False
+    """The request had been sent and was not refused: the provider may well charge for it."""
 
 
 class ConnectFailed(UpstreamError):
@@ -174,6 +176,7 @@ class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
     outcome = "timeout"
+    charged = True
 
 
 class UpstreamCut(UpstreamError):
@@ -181,6 +184,7 @@ class UpstreamCut(UpstreamError):
 
     code = "upstream_cut"
     outcome = "cut"
+    charged = True
 
 
 class MalformedReply(UpstreamError):

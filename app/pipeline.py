@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from app.accounting.cost import cost, missing_price
+from app.accounting.charges import charge
 from app.accounting.ledger import Ledger
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
@@ -48,7 +48,7 @@ class Pipeline:
     metrics: Metrics
     ledger: Ledger | None = None
     _warned: set[str] = field(default_factory=set)
-    """Models whose missing price has been told of."""
+    """What has been told of models' prices and reports."""
 
     async def chat(self, request: Request) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
@@ -58,6 +58,7 @@ class Pipeline:
         try:
             target = self.admit(request, record)
             facts = inspect(request.payload)
+            record.expected_input_tokens = facts.input_tokens
             decision = await self.decide(target, facts, record)
             result = await deliver(request, decision.plan, self.upstreams, record)
         except GatewayError as error:
@@ -161,7 +162,6 @@ class Pipeline:
     # --- what goes back -----------------------------------------------------------------------
 
     def _whole(self, request: Request, record: Record, decision: Decision, result: Whole) -> Reply:
-        record.usage = result.usage
         self._settle(record, decision, "ok", 200)
         return Reply(200, result.body, headers=_headers(record, decision, debug=request.debug))
 
@@ -171,9 +171,10 @@ class Pipeline:
         record.first_token_seconds = perf_counter() - request.received
 
         def ended(outcome: str) -> None:
-            record.usage = opened.reader.usage
             # The attempt looked well at its first event; how it ended is known only now.
-            record.attempts[-1].outcome = outcome
+            noted, reader = record.attempts[-1], opened.reader
+            noted.outcome, noted.text_bytes = outcome, reader.text_bytes
+            noted.usage, noted.usage_fault = reader.usage, reader.usage_fault
             status = CLIENT_CLOSED if outcome == "client_gone" else 200
             self._settle(record, decision, outcome, status)
 
@@ -206,15 +207,10 @@ class Pipeline:
             visible = record.first_token_seconds or now - record.received
             record.overhead_seconds = max(visible - record.upstream_seconds, 0.0)
         self.metrics.in_flight.dec()
-        if decision is not None and record.usage is not None:
-            served = next(m for m in decision.plan if m.name == record.model)
-            record.cost = cost(served.prices, record.usage)
-            if record.cost is None and served.name not in self._warned:
-                self._warned.add(served.name)
-                missing = missing_price(served.prices, record.usage)
-                log.warning("cost of model %s is unknown: set its `%s`", served.name, missing)
-            if decision.baseline is not None:
-                record.baseline_cost = cost(decision.baseline.prices, record.usage)
+        for doubt in charge(record, self.names.models, decision.baseline if decision else None):
+            if doubt.key not in self._warned:
+                self._warned.add(doubt.key)
+                log.warning("%s", doubt.message)
         if decision is not None and decision.pace is not None:
             _correct(decision.pace, decision, record)
         self.metrics.settle(record)
@@ -266,6 +262,8 @@ def _debug_headers(record: Record, decision: Decision | None) -> Headers:
         ("x-pointsman-decide-ms", f"{record.decide_seconds * 1000:.3f}"),
         ("x-pointsman-upstream-ms", f"{record.upstream_seconds * 1000:.3f}"),
     ]
+    if record.cost_estimated:
+        headers.append(("x-pointsman-cost-estimated", "true"))
     if decision is not None and decision.options:
         predictions = ", ".join(
             f"{o.model.name}={o.quality:.3f}[{o.low:.3f}..{o.high:.3f}]" for o in decision.options

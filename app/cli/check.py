@@ -21,6 +21,7 @@ def command(file: Path, as_json: bool) -> None:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     summary = ""
+    ready: dict[str, str] = {}
     try:
         compiled = compile_config(load(file))
         warnings = compiled.warnings
@@ -29,14 +30,20 @@ def command(file: Path, as_json: bool) -> None:
             f"{file}: valid; {len(compiled.config.upstreams)} upstreams, "
             f"{len(compiled.models)} models, {len(routes)} routes"
         )
+        ready = {name: one.provider for name, one in compiled.ready.items()}
     except ConfigError as error:
         problems = error.problems
     if as_json:
         told = {"problems": [*map(_told, problems)], "warnings": [*map(_told, warnings)]}
-        click.echo(orjson.dumps({"valid": not problems, **told}))
+        click.echo(orjson.dumps({"valid": not problems, **told, "ready_prices": ready}))
     else:
         for warning in warnings:
             click.echo(f"warning: {warning}", err=True)
+        if ready:
+            from app.catalog.ready import version
+
+            told_of = ", ".join(f"{name} ({provider})" for name, provider in ready.items())
+            click.echo(f"ready prices of {version()}: {told_of}")
         for problem in problems:
             click.echo(str(problem), err=True)
         ending = f"{len(problems)} problem{'s' * (len(problems) > 1)} found."

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.config import document as documents
-from app.config import references
+from app.config import price_lists, references
 from app.config.document import Document, KeyPath
 from app.config.names import nearest
 from app.config.schema import Config
@@ -42,7 +42,7 @@ def loads(text: str, environment: Mapping[str, str] | None = None) -> Loaded:
 
 
 def _checked(document: Document) -> Loaded:
-    problems = references.check(document)
+    problems = [*references.check(document), *price_lists.check(document)]
     config = None
     try:
         config = Config.model_validate(document.values)
@@ -119,7 +119,9 @@ def _valid_keys(path: KeyPath) -> list[str]:
             if isinstance(step, str) and step in model.model_fields:
                 found += _models_in(model.model_fields[step].annotation)
         models = found or models
-    return sorted({key for model in models for key in model.model_fields})
+    return sorted(
+        {field.alias or name for model in models for name, field in model.model_fields.items()}
+    )
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -7,6 +7,7 @@ Only shape and ranges are checked here; names that must exist elsewhere in the f
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -15,9 +16,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
     StringConstraints,
+    Tag,
     model_validator,
 )
 from yarl import URL
@@ -63,15 +66,22 @@ def _base_url(text: str) -> str:
     return text
 
 
-_OWN_HEADERS = frozenset(
+OWN_HEADERS = frozenset(
     {"accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
 )
 
 
 def _header_name(name: str) -> str:
-    if name.lower() in _OWN_HEADERS:
+    if name.lower() in OWN_HEADERS:
         raise ValueError("is set by the gateway itself")
     return name
+
+
+def _day(value: object) -> object:
+    """A number would be taken for seconds."""
+    if isinstance(value, int | float):
+        raise ValueError("must be a date, such as 2026-07-01")
+    return value
 
 
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
@@ -81,7 +91,10 @@ HeaderName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_header_name)
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-UsdPerMillion = Annotated[Decimal, Field(ge=0, le=100_000, max_digits=14, decimal_places=9)]
+UsdPerMillion = Annotated[Decimal, Field(ge=0, le=100_000, decimal_places=9)]
+UsdPerRequest = Annotated[Decimal, Field(ge=0, le=1_000, decimal_places=9)]
+TierName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Day = Annotated[date, BeforeValidator(_day)]
 Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=9)]
 Capability = Literal[
     "tools", "parallel_tools", "vision", "audio", "json_object", "json_schema", "logprobs", "files"
@@ -154,6 +167,12 @@ class OpenAIUpstream(Written):
     headers: dict[HeaderName, Secret] = Field(
         default_factory=dict, description="Sent with every request, e.g. Azure's api-key."
     )
+    provider: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Whose ready prices hold here, where `base_url` does not tell: openai, azure, "
+        "google and others, as genai-prices names them.",
+    )
     stream_usage: bool = Field(
         default=True,
         description="Ask for the usage of streams (`stream_options.include_usage`). Turn it off "
@@ -173,7 +192,7 @@ class SimulatedUpstream(Written):
 Upstream = Annotated[OpenAIUpstream | SimulatedUpstream, Field(discriminator="kind")]
 
 
-class Prices(Written):
+class Rates(Written):
     """US dollars per million tokens. What is left out is unknown, which is not the same as 0."""
 
     input: UsdPerMillion
@@ -182,8 +201,76 @@ class Prices(Written):
         default=None, description="Input read from the prompt cache."
     )
     cache_write: UsdPerMillion | None = Field(
-        default=None, description="Input written to the prompt cache."
+        default=None, description="Input written to the prompt cache, for five minutes or so."
     )
+    cache_write_1h: UsdPerMillion | None = Field(
+        default=None, description="Input written to the prompt cache for an hour."
+    )
+    reasoning: UsdPerMillion | None = Field(
+        default=None, description="Reasoning tokens, where they don't cost what output does."
+    )
+    audio_input: UsdPerMillion | None = Field(default=None, description="Audio tokens of input.")
+    cached_audio_input: UsdPerMillion | None = Field(
+        default=None, description="Audio tokens read from the prompt cache."
+    )
+    audio_output: UsdPerMillion | None = Field(default=None, description="Audio tokens of output.")
+    image_input: UsdPerMillion | None = Field(
+        default=None, description="Image tokens of input, where they don't cost what input does."
+    )
+    image_output: UsdPerMillion | None = Field(default=None, description="Image tokens of output.")
+    per_request: UsdPerRequest | None = Field(
+        default=None, description="US dollars of each call, whatever it uses."
+    )
+
+
+class SizeTier(Rates):
+    """Prices of the whole request where its input is long."""
+
+    above_tokens: int = Field(
+        ge=1, le=100_000_000, description="For requests with more input tokens than that."
+    )
+
+
+class SizedRates(Rates):
+    """Prices, and those of requests with a long input."""
+
+    tiers: list[SizeTier] = Field(
+        default_factory=list, description="By the length of the input, shortest first."
+    )
+
+
+class Prices(SizedRates):
+    """What a model costs."""
+
+    from_: Day | None = Field(
+        default=None, alias="from", description="First day of these prices, UTC: 2026-07-01."
+    )
+    currency: Literal["USD"] = "USD"
+    service_tiers: dict[TierName, SizedRates] = Field(
+        default_factory=dict,
+        description="Prices of other ways to be served, such as flex, priority or batch, by the "
+        "name that the upstream's response gives in `service_tier`.",
+    )
+
+
+def _form_of_prices(written: object) -> str | None:
+    if isinstance(written, dict | Prices):
+        return "one"
+    if isinstance(written, list) and written:
+        return "dated"
+    return "auto" if written == "auto" else None
+
+
+PricesOrLists = Annotated[
+    Annotated[Prices, Tag("one")]
+    | Annotated[list[Prices], Field(min_length=1), Tag("dated")]
+    | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(
+        _form_of_prices,
+        custom_error_type="form_of_prices",
+        custom_error_message="must be prices, a list of dated prices, or `auto`",
+    ),
+]
 
 
 class Model(Written):
@@ -195,8 +282,11 @@ class Model(Written):
         min_length=1,
         description="Its id at the upstream; the entry's name if absent.",
     )
-    prices: Prices | None = Field(
-        default=None, description="Without prices its cost is null, and it is chosen last."
+    prices: PricesOrLists | None = Field(
+        default=None,
+        description="Prices, or a list of dated ones. Left out, ready prices are taken where the "
+        "upstream's address and the id are known (`auto` insists on them); else its cost is null, "
+        "and it is chosen last.",
     )
     context_window: int | None = Field(default=None, ge=1, description="Tokens, input and output.")
     max_output: int | None = Field(default=None, ge=1, description="Tokens of one answer.")
@@ -389,6 +479,9 @@ class Ledger(Written):
 class Config(Written):
     """One Pointsman configuration file."""
 
+    strict_prices: bool = Field(
+        default=False, description="Refuse models whose prices are not known."
+    )
     server: Server = Server()
     encoder: Encoder = Encoder()
     ledger: Ledger | None = Ledger()

@@ -37,6 +37,8 @@ class Whole:
 
     body: bytes
     usage: Usage | None
+    usage_fault: str | None = None
+    """What was wrong with the usage that was reported."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,9 @@ async def attempt(request: Request, model: Model, upstream: Upstream) -> Whole |
     answer = await upstream.post(_PATH, body)
     try:
         if answer.status != 200:
-            raise _error(upstream, answer.status, answer.headers, await answer.read())
+            error = _error(upstream, answer.status, answer.headers, await answer.read())
+            error.charged = False
+            raise error
         if request.stream:
             return await _open(request, model, answer)
         return Whole(*openai_chat.read_reply(await answer.read(), model.name))

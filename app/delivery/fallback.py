@@ -44,18 +44,20 @@ async def _noted(
 ) -> Whole | Opened:
     """One attempt, with its line in the record, and in the log if it failed."""
     started = perf_counter()
-    outcome, status = "cancelled", None
+    noted = Attempt(upstream.name, model.name, "cancelled", 0.0)
     try:
         result = await attempt(request, model, upstream)
-        outcome, status = "ok", 200
+        noted.outcome, noted.status = "ok", 200
+        if isinstance(result, Whole):
+            noted.usage, noted.usage_fault = result.usage, result.usage_fault
     except UpstreamError as error:
-        outcome, status = error.outcome, error.status
+        noted.outcome, noted.status, noted.charged = error.outcome, error.status, error.charged
         attempt_failed(record.request_id, upstream.name, model.name, error)
         raise
     finally:
-        seconds = perf_counter() - started
-        record.upstream_seconds += seconds
-        record.attempts.append(Attempt(upstream.name, model.name, outcome, seconds, status))
+        noted.seconds = perf_counter() - started
+        record.upstream_seconds += noted.seconds
+        record.attempts.append(noted)
     record.model, record.upstream = model.name, upstream.name
     return result
 

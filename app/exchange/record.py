@@ -15,13 +15,25 @@ from app.exchange.usage import Usage
 @dataclass(slots=True)
 class Attempt:
     """One call to an upstream. `outcome` is `ok`, one of the outcomes in `app.errors`, or how its
-    stream ended."""
+    stream ended.
+
+    `usage` is what the upstream reported, or where it broke off without a report an estimate;
+    `usage_fault` is what made a report useless. `charged` is False where it failed in a way that
+    providers don't charge for. `text_bytes` is how much text of a stream had come. `cost` is in
+    nano-dollars, None if unknown.
+    """
 
     upstream: str
     model: str
     outcome: str
     seconds: float
     status: int | None = None
+    usage: Usage | None = None
+    usage_fault: str | None = None
+    charged: bool = True
+    text_bytes: int = 0
+    cost: int | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,10 @@ class Prediction:
 class Record:
     """One request, from its first byte to its last. Money in nano-dollars, None if unknown;
     `booked` is what was set down against its route's budget before its cost was known.
+
+    `usage` is that of the attempt that served; `cost` is the sum over all attempts, and
+    `cost_estimated` says that some of it is an estimate. `upstream_cost` is what upstreams say that
+    they charged, which is not believed. `expected_input_tokens` is the request's size by its facts.
 
     `started` is when the request arrived and `received` when its body was whole. Durations in
     seconds: `duration` from the first, `decide` (encoding included), `first_token` (to the first
@@ -65,6 +81,9 @@ class Record:
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     cost: int | None = None
+    cost_estimated: bool = False
+    upstream_cost: int | None = None
+    expected_input_tokens: int = 0
     baseline_cost: int | None = None
     booked: float = 0.0
     duration_seconds: float = 0.0

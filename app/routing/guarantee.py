@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.catalog.model import Model
+from app.catalog.prices import today
 from app.errors import ArtifactError
 from app.routing.artifact import Artifact
 from app.routing.objective import Choice, Option
@@ -123,4 +124,5 @@ def guarantee(
 
 def _price(model: Model) -> float:
     """What is not priced comes last."""
-    return math.inf if model.prices is None else model.prices.input + model.prices.output
+    prices = model.prices and model.prices.on(today())
+    return prices.input + prices.output if prices else math.inf

@@ -150,8 +150,16 @@ class Metrics:
             ["route"], registry=r,
         )  # fmt: skip
         self.unpriced = Counter(
-            "pointsman_unpriced_requests", "Answered requests whose cost is unknown: a price or "
-            "the usage is missing.", ["model"], registry=r,
+            "pointsman_unpriced_requests", "Requests whose cost is unknown: a price or the usage "
+            "is missing.", ["model"], registry=r,
+        )  # fmt: skip
+        self.estimated = Counter(
+            "pointsman_estimated_requests", "Requests whose cost is in part an estimate: a call "
+            "broke off before its usage was reported.", ["model"], registry=r,
+        )  # fmt: skip
+        self.senseless = Counter(
+            "pointsman_senseless_usage", "Reports of usage that made no sense and were not used.",
+            ["model"], registry=r,
         )  # fmt: skip
 
     def _define_routing(self) -> None:
@@ -219,8 +227,10 @@ class Metrics:
         for attempt in record.attempts:
             self._child(self.attempts, attempt.upstream, attempt.model, attempt.outcome).inc()
             self._child(self.upstream_duration, attempt.upstream).observe(attempt.seconds)
-        if record.usage is not None:
-            self._count_tokens(model, record.usage)
+            if attempt.usage_fault is not None:
+                self._child(self.senseless, attempt.model).inc()
+            if attempt.usage is not None and not attempt.estimated:
+                self._count_tokens(attempt.model, attempt.usage)
         self._count_money(record)
 
     def _count_tokens(self, model: str, usage: Usage) -> None:
@@ -230,6 +240,11 @@ class Metrics:
             ("cached", usage.cached_tokens),
             ("cache_write", usage.cache_write_tokens),
             ("reasoning", usage.reasoning_tokens),
+            ("cache_write_1h", usage.cache_write_1h_tokens),
+            ("audio_input", usage.audio_input_tokens),
+            ("audio_output", usage.audio_output_tokens),
+            ("image_input", usage.image_input_tokens),
+            ("image_output", usage.image_output_tokens),
         )
         for kind, count in counts:
             if count:
@@ -237,9 +252,16 @@ class Metrics:
 
     def _count_money(self, record: Record) -> None:
         if record.cost is not None:
-            self._child(self.cost, record.route, record.model).inc(record.cost / NANO_PER_DOLLAR)
-        elif record.model is not None:
-            self._child(self.unpriced, record.model).inc()
+            for attempt in record.attempts:
+                # What failed is booked to the request's route, and to the model that was called.
+                if attempt.cost or (attempt.cost == 0 and attempt.model == record.model):
+                    dollars = attempt.cost / NANO_PER_DOLLAR
+                    self._child(self.cost, record.route, attempt.model).inc(dollars)
+        elif unknown := [each.model for each in record.attempts if each.cost is None]:
+            self._child(self.unpriced, unknown[0]).inc()
+        if record.cost_estimated:
+            estimated = next(each.model for each in record.attempts if each.estimated)
+            self._child(self.estimated, estimated).inc()
         saved = record.saved
         if saved is not None and record.baseline_cost is not None:
             baseline = record.baseline_cost / NANO_PER_DOLLAR

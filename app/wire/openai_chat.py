@@ -16,6 +16,7 @@ from app.errors import InvalidField, InvalidJSON, MalformedReply
 from app.exchange.request import Request
 from app.exchange.usage import Usage
 from app.wire import sse
+from app.wire import usage as usages
 from app.wire.splice import add_value, set_string, set_value
 
 _MAX_DEPTH = 250
@@ -187,8 +188,9 @@ def body_for(request: Request, upstream_id: str, *, ask_usage: bool = True) -> b
 # --- replies ---------------------------------------------------------------------------------
 
 
-def read_reply(body: bytes, model_name: str) -> tuple[bytes, Usage | None]:
-    """Check a complete answer; give it back naming our model, with its usage.
+def read_reply(body: bytes, model_name: str) -> tuple[bytes, Usage | None, str | None]:
+    """Check a complete answer; give it back naming our model, with its usage, or with what is wrong
+    with the usage.
 
     Raises MalformedReply if it is not a chat completion.
     """
@@ -201,43 +203,26 @@ def read_reply(body: bytes, model_name: str) -> tuple[bytes, Usage | None]:
     theirs = payload.get("model")
     if isinstance(theirs, str) and theirs != model_name:
         body = set_string(body, "model", theirs, model_name)
-    return body, read_usage(payload.get("usage"))
+    return body, *_usage_of(payload)
 
 
-def read_usage(usage: Any) -> Usage | None:
-    """OpenAI's usage object, in which cached and reasoning tokens are part of the counts.
-
-    Some servers leave reasoning out of `completion_tokens`; what `total_tokens` has beyond the two
-    is output. None where a count is absent or makes no sense: it must not become a wrong dollar.
-    """
-    if not isinstance(usage, dict):
-        return None
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
-    if not isinstance(prompt, dict) or not isinstance(completion, dict):
-        return None
-    output, total = usage.get("completion_tokens"), usage.get("total_tokens")
-    if type(total) is int and type(usage.get("prompt_tokens")) is int:
-        output = max(output or 0, total - usage["prompt_tokens"])
-    counts: tuple[Any, ...] = (
-        usage.get("prompt_tokens"),
-        output,
-        prompt.get("cached_tokens") or 0,
-        prompt.get("cache_write_tokens") or 0,
-        completion.get("reasoning_tokens") or 0,
-    )
-    if any(type(count) is not int or count < 0 for count in counts):
-        return None
-    read = Usage(*counts)
-    if read.fresh_tokens < 0 or read.reasoning_tokens > read.output_tokens:
-        return None
-    return read
+def _usage_of(
+    payload: Mapping[str, Any], tier: str | None = None
+) -> tuple[Usage | None, str | None]:
+    try:
+        return usages.openai_chat(payload.get("usage"), payload.get("service_tier") or tier), None
+    except usages.SenselessUsage as error:
+        return None, str(error)
 
 
 _NO_USAGE = b',"usage":null'
 """What OpenAI writes on every chunk but the last when usage was asked for. It can't be found inside
 a string, where the quotes would be escaped; the same holds of the next three."""
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+_TEXT = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|input)"\s*:\s*'
+    rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
+)
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ERROR = re.compile(rb'^data: ?\{\s*"error"\s*:\s*[^n\s]', re.MULTILINE)
 
@@ -249,8 +234,8 @@ class StreamReader:
     """
 
     __slots__ = (
-        "_hide_usage", "_model_name", "_pattern", "_replacement", "done", "failed", "finished",
-        "usage",
+        "_hide_usage", "_model_name", "_pattern", "_replacement", "_tier", "done", "failed",
+        "finished", "text_bytes", "usage", "usage_fault",
     )  # fmt: skip
 
     def __init__(self, model_name: str, *, hide_usage: bool) -> None:
@@ -258,7 +243,12 @@ class StreamReader:
         self._hide_usage = hide_usage
         self._pattern: bytes | None = None
         self._replacement = b""
+        self._tier: str | None = None
         self.usage: Usage | None = None
+        self.usage_fault: str | None = None
+        """What was wrong with the last usage that was reported."""
+        self.text_bytes = 0
+        """How much text, of answers, reasoning and arguments, has been passed on."""
         self.finished = False
         """Some choice has said why it ended."""
         self.done = False
@@ -273,7 +263,7 @@ class StreamReader:
         """
         for event in sse.split(block):
             if data := sse.data_of(event):
-                _check_chunk(data)
+                self._tier = _check_chunk(data)
                 return True
         return False
 
@@ -281,6 +271,7 @@ class StreamReader:
         """A block of whole events, as the client should see it; nothing after the stream's end."""
         if self.done:
             return b""
+        self.text_bytes += sum(map(len, _TEXT.findall(block)))
         if b'"usage"' in block and block.count(b'"usage"') != block.count(b'"usage":null'):
             block = self._take_usage(block)
         if self._hide_usage and _NO_USAGE in block:
@@ -325,20 +316,24 @@ class StreamReader:
             return False
         if not isinstance(chunk, dict):
             return False
-        usage = read_usage(chunk.get("usage"))
-        if usage is None:
+        if not chunk.get("usage"):
             return False
-        self.usage = usage
+        usage, fault = _usage_of(chunk, self._tier)
+        if usage is not None or fault is not None:
+            self.usage, self.usage_fault = usage, fault
         return self._hide_usage and not chunk.get("choices")
 
 
-def _check_chunk(data: bytes) -> None:
+def _check_chunk(data: bytes) -> str | None:
+    """The service tier that a first chunk names."""
     try:
         chunk = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise MalformedReply("The upstream's stream does not begin with a JSON chunk.") from None
     if not isinstance(chunk, dict) or chunk.get("error") or "choices" not in chunk:
         raise MalformedReply("The upstream's stream does not begin with a chunk.")
+    tier = chunk.get("service_tier")
+    return tier if isinstance(tier, str) else None
 
 
 def is_whole(data: bytes) -> bool:

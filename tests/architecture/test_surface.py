@@ -45,6 +45,7 @@ def test_metric_names() -> None:
         "pointsman_decisions_total",
         "pointsman_encode_seconds",
         "pointsman_encoder_cache_total",
+        "pointsman_estimated_requests_total",
         "pointsman_ledger_errors_total",
         "pointsman_ledger_lag_seconds",
         "pointsman_ledger_lost_records_total",
@@ -58,6 +59,7 @@ def test_metric_names() -> None:
         "pointsman_requests_in_flight",
         "pointsman_requests_total",
         "pointsman_saved_dollars_total",
+        "pointsman_senseless_usage_total",
         "pointsman_time_to_first_token_seconds",
         "pointsman_tokens_total",
         "pointsman_unpriced_requests_total",
@@ -68,8 +70,8 @@ def test_metric_names() -> None:
 
 def test_commands() -> None:
     assert list(COMMANDS) == [
-        "add-model", "calibrate", "check", "compare", "demo", "encoder", "eval", "models", "route",
-        "schema", "serve", "simulate", "spend", "train",
+        "add-model", "calibrate", "check", "compare", "demo", "encoder", "eval", "import-litellm",
+        "models", "route", "schema", "serve", "simulate", "spend", "train",
     ]  # fmt: skip
 
 

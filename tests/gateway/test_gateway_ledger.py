@@ -92,7 +92,7 @@ def test_a_fallback_and_a_failure(kept: Gateway, url: str, simulated: Control) -
     assert tried == [("small", "server_error"), ("medium", "ok")]
     failed = row(url, kept.chat(model="small"))
     assert (failed["route"], failed["status"], failed["outcome"]) == ("pinned", 502, "error")
-    assert (failed["cost_nano"], failed["predictions"]) == (None, [])
+    assert (failed["cost_nano"], failed["predictions"]) == (0, [])
 
 
 def test_a_client_that_leaves(kept: Gateway, url: str) -> None:
@@ -100,7 +100,9 @@ def test_a_client_that_leaves(kept: Gateway, url: str) -> None:
     with kept.http.stream("POST", "/v1/chat/completions", json=ask) as answer:
         next(answer.iter_lines())
     found = row(url, answer)
-    assert (found["status"], found["outcome"], found["cost_nano"]) == (499, "client_gone", None)
+    assert (found["status"], found["outcome"]) == (499, "client_gone")
+    assert found["cost_nano"] > 0
+    assert found["cost_estimated"]
 
 
 def test_what_never_became_a_request_is_not_there(kept: Gateway, url: str) -> None:

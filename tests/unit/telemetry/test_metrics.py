@@ -11,13 +11,16 @@ from app.telemetry.metrics import Metrics, clamped
 def settled(metrics: Metrics, **changes: object) -> Record:
     record = Record("r", started=0.0, received=0.0)
     record.route, record.decision, record.model, record.status = "auto", "learned", "small", 200
+    usage = Usage(100, 50, cached_tokens=40, reasoning_tokens=10)
     record.attempts = [
-        Attempt("u", "large", "server_error", 0.2, 502),
-        Attempt("u", "small", "ok", 0.1, 200),
+        Attempt("u", "large", "server_error", 0.2, 502, cost=0),
+        Attempt("u", "small", "ok", 0.1, 200, usage=usage, cost=1_500_000),
     ]
-    record.usage = Usage(100, 50, cached_tokens=40, reasoning_tokens=10)
+    record.usage = usage
     record.cost, record.baseline_cost = 1_500_000, 4_000_000
     record.duration_seconds, record.overhead_seconds = 0.31, 0.01
+    if "cost" in changes and "attempts" not in changes:
+        record.attempts[1].cost = changes["cost"]  # type: ignore[assignment]
     for name, value in changes.items():
         setattr(record, name, value)
     metrics.settle(record)
@@ -61,8 +64,34 @@ def test_an_unknown_cost_is_counted_as_unknown() -> None:
     assert value(metrics, "pointsman_unpriced_requests_total", model="small") == 1
     assert value(metrics, "pointsman_cost_dollars_total", route="auto", model="small") is None
     assert value(metrics, "pointsman_saved_dollars_total", route="auto") is None
-    settled(metrics, cost=None, model=None, usage=None, status=502)
-    assert value(metrics, "pointsman_unpriced_requests_total", model="none") is None
+    failed = [Attempt("u", "small", "server_error", 0.2, 502, cost=0)]
+    settled(metrics, cost=0, model=None, usage=None, status=502, attempts=failed)
+    assert value(metrics, "pointsman_unpriced_requests_total", model="small") == 1
+
+
+def test_a_failed_attempt_is_booked_to_the_model_that_was_called() -> None:
+    metrics = Metrics(CollectorRegistry())
+    attempts = [
+        Attempt("u", "large", "cut", 0.2, 502, usage=Usage(10, 0), cost=500_000, estimated=True),
+        Attempt("u", "small", "ok", 0.1, 200, usage=Usage(100, 50), cost=1_500_000),
+    ]
+    record = settled(metrics, attempts=attempts, cost=2_000_000, cost_estimated=True)
+    for model, dollars in (("large", 0.0005), ("small", 0.0015)):
+        cost = value(metrics, "pointsman_cost_dollars_total", route="auto", model=model)
+        assert cost == pytest.approx(dollars)
+    assert value(metrics, "pointsman_saved_dollars_total", route="auto") == pytest.approx(0.002)
+    assert record.saved == 2_000_000
+    assert value(metrics, "pointsman_estimated_requests_total", model="large") == 1
+    # An estimate is not what an upstream reported.
+    assert value(metrics, "pointsman_tokens_total", model="large", kind="input") is None
+
+
+def test_a_senseless_report_is_counted() -> None:
+    metrics = Metrics(CollectorRegistry())
+    attempts = [Attempt("u", "small", "ok", 0.1, 200, usage_fault="negative")]
+    settled(metrics, attempts=attempts, cost=None, usage=None)
+    assert value(metrics, "pointsman_senseless_usage_total", model="small") == 1
+    assert value(metrics, "pointsman_unpriced_requests_total", model="small") == 1
 
 
 def test_a_stream_that_broke_is_told_from_one_that_did_not() -> None:

@@ -94,57 +94,12 @@ def test_usage_is_asked_for_on_streams() -> None:
     assert openai_chat.body_for(own, "a") == own.body
 
 
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        ({"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}, Usage(5, 7)),
-        ({"prompt_tokens": 5}, None),
-        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 1015}, Usage(10, 1005)),
-        (
-            {
-                "prompt_tokens": 10,
-                "completion_tokens": 5,
-                "total_tokens": 115,
-                "completion_tokens_details": {"reasoning_tokens": 100},
-            },
-            Usage(10, 105, reasoning_tokens=100),
-        ),
-        (
-            {
-                "prompt_tokens": 50,
-                "completion_tokens": 9,
-                "prompt_tokens_details": {"cached_tokens": 40},
-                "completion_tokens_details": {"reasoning_tokens": 8},
-            },
-            Usage(50, 9, cached_tokens=40, reasoning_tokens=8),
-        ),
-        ({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": None}, Usage(5, 1)),
-        (None, None),
-        ({}, None),
-        ({"prompt_tokens": -1, "completion_tokens": 1}, None),
-        ({"prompt_tokens": 1.5, "completion_tokens": 1}, None),
-        ({"prompt_tokens": True, "completion_tokens": 1}, None),
-        (
-            {
-                "prompt_tokens": 5,
-                "completion_tokens": 1,
-                "prompt_tokens_details": {"cached_tokens": 6},
-            },
-            None,
-        ),
-        ({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": 3}, None),
-    ],
-)
-def test_usage_is_read_or_unknown(usage: Any, expected: Usage | None) -> None:
-    assert openai_chat.read_usage(usage) == expected
-
-
 def test_a_reply_names_our_model() -> None:
     usage = b'{"prompt_tokens":1,"total_tokens":1}'
     body = b'{"id":"1","choices":[],"model":"up-2024","usage":%s, "y":1.0}' % usage
-    changed, read = openai_chat.read_reply(body, "ours")
+    changed, read, fault = openai_chat.read_reply(body, "ours")
     assert changed == body.replace(b"up-2024", b"ours")
-    assert read == Usage(1, 0)
+    assert (read, fault) == (Usage(1, 0), None)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"choices":3}', b'{"error":{}}'])
@@ -178,6 +133,42 @@ def test_a_stream_shows_usage_to_who_asked_or_where_there_is_text() -> None:
     hidden.open(chunk())
     assert hidden.feed(chunk(usage=usage)) == chunk(usage=usage)
     assert hidden.usage == Usage(3, 2)
+
+
+def test_a_stream_is_served_in_the_tier_that_it_names() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    reader = StreamReader("ours", hide_usage=True)
+    reader.open(chunk(service_tier="flex"))
+    reader.feed(chunk(service_tier="flex") + chunk(choices=[], usage=usage))
+    assert reader.usage == Usage(3, 2, service_tier="flex")
+    reader.feed(chunk(choices=[], usage=usage, service_tier="default"))
+    assert reader.usage == Usage(3, 2, service_tier="default")
+
+
+def test_the_last_report_of_a_stream_counts_even_if_it_is_senseless() -> None:
+    reader = StreamReader("theirs", hide_usage=True)
+    reader.open(chunk())
+    reader.feed(chunk(usage={"prompt_tokens": 3, "completion_tokens": 1}))
+    assert reader.usage == Usage(3, 1)
+    assert (
+        reader.feed(chunk(choices=[], usage={"prompt_tokens": -3, "completion_tokens": 1})) == b""
+    )
+    assert reader.usage is None
+    assert reader.usage_fault == "`prompt_tokens` is not a count of tokens"
+
+
+def test_the_text_of_a_stream_is_measured() -> None:
+    reader = StreamReader("theirs", hide_usage=True)
+    reader.open(chunk())
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "content": ""},
+        {"content": 'a "b"'},
+        {"reasoning_content": "think"},
+        {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"x'}}]},
+    ]
+    for delta in deltas:
+        reader.feed(chunk(choices=[{"index": 0, "delta": delta}]))
+    assert reader.text_bytes == len('a \\"b\\"') + len("think") + len('{\\"x')
 
 
 def test_text_that_speaks_of_usage_is_only_text() -> None:
