@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.api import routes as doors
+from app.api.access import Access, nothing_new
 from app.compiling import Compiled, compile_config
 from app.config import schema
 from app.config.load import Loaded, load
@@ -54,7 +55,7 @@ def application(loaded: Loaded) -> FastAPI:
             embedder.close()
         metrics.close()
 
-    return doors.application(pipeline, server, lifespan)
+    return doors.application(pipeline, server, Access(compiled.keyring, nothing_new), lifespan)
 
 
 def offline_pipeline(compiled: Compiled) -> Pipeline:

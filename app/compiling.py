@@ -13,6 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from time import time
 
+from app.accounting.declared import keyring
+from app.accounting.keyring import Keyring
 from app.catalog.model import Model
 from app.config import schema
 from app.config.load import Loaded, in_order
@@ -50,6 +52,7 @@ class Compiled:
     names: Names
     encoder: Encoder | None
     """None where no route encodes."""
+    keyring: Keyring
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
 
@@ -82,9 +85,11 @@ def compile_config(loaded: Loaded) -> Compiled:
             problems.append(document.problem(("encoder",), str(error)))
     problems += _foreign_encoders(loaded, artifacts, encoder)
     problems += _missing_promises(loaded, artifacts)
+    keys, wrong_with_keys = keyring(loaded, os.environ)
+    problems += wrong_with_keys
     if problems:
         raise ConfigError(in_order(problems))
-    return Compiled(config, models, names, encoder, tuple(_doubts(loaded, artifacts)))
+    return Compiled(config, models, names, encoder, keys, tuple(_doubts(loaded, artifacts)))
 
 
 def router_directory(name: str, folder: Path) -> Path:

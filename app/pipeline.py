@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from app.accounting.caller import Caller
 from app.accounting.cost import cost, missing_price
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
@@ -48,13 +49,13 @@ class Pipeline:
     _warned: set[str] = field(default_factory=set)
     """Models whose missing price has been told of."""
 
-    async def chat(self, request: Request) -> Reply | StreamReply:
+    async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
         record = Record(request.id, request.started, request.received)
         self.metrics.in_flight.inc()
         decision: Decision | None = None
         try:
-            target = self.admit(request, record)
+            target = self.admit(request, caller, record)
             facts = inspect(request.payload)
             decision = await self.decide(target, facts, record)
             result = await deliver(request, decision.plan, self.upstreams, record)
@@ -79,9 +80,10 @@ class Pipeline:
         self.metrics.in_flight.inc()
         return self._refused(record, None, error)
 
-    def admit(self, request: Request, record: Record) -> Route | Model:
-        """What the request asks for. Raises UnknownModel."""
-        target = self.names.resolve(request.model)
+    def admit(self, request: Request, caller: Caller, record: Record) -> Route | Model:
+        """What the request asks for, if this caller may. Raises UnknownModel or OutOfScope."""
+        record.key_id, record.tags = caller.key_id, caller.tags
+        target = self.names.resolve(request.model, caller)
         record.route = PINNED if isinstance(target, Model) else target.name
         return target
 
@@ -122,9 +124,9 @@ class Pipeline:
             log.exception("route %s could not predict", route.name, exc_info=error)
             return by_rule(route, facts, "prediction_failed")
 
-    async def explain(self, request: Request, neighbours: int) -> dict[str, Any]:
+    async def explain(self, request: Request, caller: Caller, neighbours: int) -> dict[str, Any]:
         """The decision on a request with its evidence, no model called. Raises CallerError."""
-        target = self.names.resolve(request.model)
+        target = self.names.resolve(request.model, caller)
         facts = inspect(request.payload)
         if isinstance(target, Model):
             return explain(pin(target), facts)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from app import __version__
+from app.api.access import Access
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
-def doors(metrics: Metrics) -> APIRouter:
+def doors(metrics: Metrics, access: Access) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez", summary="The process runs and its event loop turns")
@@ -22,7 +23,12 @@ def doors(metrics: Metrics) -> APIRouter:
     async def readyz() -> dict[str, Any]:
         return {"status": "ready", "version": __version__}
 
-    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        dependencies=[Depends(access.metrics)],
+    )
     def exposition() -> Response:
         # A plain function: rendering takes milliseconds, so it runs in a thread.
         return Response(metrics.render(), media_type=CONTENT_TYPE)
