@@ -10,6 +10,7 @@ delivery never guesses.
     ├── ArtifactError      a router artifact or encoder is missing, truncated or of another version
     ├── DataError          an outcome file is wrong
     ├── KeySecretError     what key hashes are keyed with is missing or no use
+    ├── DatabaseError      the database can't be used: its address, or a schema from the future
     └── GatewayError
         ├── CallerError    the request is wrong: 4xx, code caller_*
         ├── UpstreamError  one attempt failed: code upstream_*
@@ -67,6 +68,8 @@ class DataError(PointsmanError):
 
 class KeySecretError(PointsmanError):
     """The key secret can't be had or kept; the message says what to do."""
+class DatabaseError(PointsmanError):
+    """The database can't be used as configured; the message says why and what to do."""
 
 
 # --- request time -----------------------------------------------------------------------

@@ -7,6 +7,7 @@ from it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from time import time
 
 from app.exchange.usage import Usage
 
@@ -23,6 +24,18 @@ class Attempt:
     status: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was expected of a candidate: quality with its interval, cost in nano-dollars."""
+
+    model: str
+    quality: float
+    low: float
+    high: float
+    cost: int | None
+    eligible: bool
+
+
 @dataclass(slots=True)
 class Record:
     """One request, from its first byte to its last. Money in nano-dollars, None if unknown;
@@ -30,7 +43,10 @@ class Record:
 
     `started` is when the request arrived and `received` when its body was whole. Durations in
     seconds: `duration` from the first, `decide` (encoding included), `first_token` (to the first
-    event) and `overhead` (without the time spent in upstreams, `upstream`) from the second.
+    event) and `overhead` (without the time spent in upstreams, `upstream`) from the second. Those
+    two are on a clock that only runs; `at` is the wall clock's, in seconds since 1970.
+
+    `prompt` and `embedding` (float32, little-endian) are there only if the ledger keeps them.
     """
 
     request_id: str
@@ -56,6 +72,10 @@ class Record:
     decide_seconds: float = 0.0
     upstream_seconds: float = 0.0
     first_token_seconds: float | None = None
+    at: float = field(default_factory=time)
+    predictions: tuple[Prediction, ...] = ()
+    prompt: str | None = None
+    embedding: bytes | None = None
 
     @property
     def saved(self) -> int | None:

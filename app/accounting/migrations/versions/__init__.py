@@ -1,0 +1,1 @@
+"""The revisions themselves, `rNNNN_what.py`."""
