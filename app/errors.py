@@ -68,6 +68,8 @@ class DataError(PointsmanError):
 
 class KeySecretError(PointsmanError):
     """The key secret can't be had or kept; the message says what to do."""
+
+
 class DatabaseError(PointsmanError):
     """The database can't be used as configured; the message says why and what to do."""
 
