@@ -177,6 +177,24 @@ class ForeignOrigin(CallerError):
     code = "caller_foreign_origin"
 
 
+class UnknownKeyId(CallerError):
+    status = 404
+    type = "not_found_error"
+    code = "caller_unknown_key"
+
+
+class FixedKey(CallerError):
+    """A revoked key can't be changed, and one of the YAML only there."""
+
+    status = 409
+    code = "caller_key_is_fixed"
+
+
+class NoDatabase(CallerError):
+    status = 409
+    code = "caller_no_database"
+
+
 class NoEligibleCandidate(CallerError):
     """No model of the route can serve this request; the message gives each one's reasons."""
 
@@ -275,3 +293,13 @@ class UpstreamRefusedRequest(UpstreamError):
 
 class GatewayFault(GatewayError):
     """A failure of Pointsman's own."""
+
+
+class KeysUnavailable(GatewayFault):
+    """The database that may know a key can't be reached: neither valid nor not."""
+
+    status = 503
+    code = "gateway_keys_unavailable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=[("retry-after", "1")])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from app.accounting.key_secret import find_secret
 from app.accounting.key_text import Hasher, OtherSecret
@@ -28,7 +29,7 @@ def keyring(loaded: Loaded, environment: Mapping[str, str]) -> tuple[Keyring, li
     problems: list[Problem] = []
     secret = None
     try:
-        secret = find_secret(environment)
+        secret = find_secret(environment, Path(document.file).parent)
     except KeySecretError as error:
         problems.append(document.problem(("keys",), str(error)))
     # Without a secret there are no hashes to compare with but the one made here of the admin key.

@@ -1,8 +1,8 @@
 """The secret that key hashes are keyed with: from the environment, else made once and kept.
 
 `POINTSMAN_KEY_SECRET` has the last word; replicas and machines that share keys must share it.
-Without it the first command or gateway that needs one makes it and keeps it in the state directory,
-readable by its owner alone.
+Without it the first command or gateway that needs one makes it and keeps it beside the
+configuration, readable by its owner alone.
 """
 
 from __future__ import annotations
@@ -15,21 +15,16 @@ from pathlib import Path
 from app.errors import KeySecretError
 
 VARIABLE = "POINTSMAN_KEY_SECRET"
-STATE_VARIABLE = "POINTSMAN_STATE"
-FILE = "key-secret"
+FILE = Path(".pointsman", "key-secret")
+"""Seen from the configuration's folder."""
 _LEAST_CHARACTERS = 32
 
 
-def state_directory(environment: Mapping[str, str]) -> Path:
-    """`POINTSMAN_STATE`, else where the system keeps a user's state."""
-    if named := environment.get(STATE_VARIABLE):
-        return Path(named)
-    state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "pointsman"
+def find_secret(environment: Mapping[str, str], folder: Path) -> bytes | None:
+    """The secret, if there is one; `folder` holds the configuration.
 
-
-def find_secret(environment: Mapping[str, str]) -> bytes | None:
-    """The secret, if there is one. Raises KeySecretError for one that is no use."""
+    Raises KeySecretError for one that is no use.
+    """
     if VARIABLE in environment:
         secret = environment[VARIABLE].strip()
         if len(secret) < _LEAST_CHARACTERS:
@@ -38,7 +33,7 @@ def find_secret(environment: Mapping[str, str]) -> bytes | None:
                 "take the output of `openssl rand -hex 32`"
             )
         return secret.encode()
-    file = state_directory(environment) / FILE
+    file = folder / FILE
     try:
         secret = file.read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -50,27 +45,27 @@ def find_secret(environment: Mapping[str, str]) -> bytes | None:
     return secret.encode()
 
 
-def find_or_make_secret(environment: Mapping[str, str]) -> bytes:
+def find_or_make_secret(environment: Mapping[str, str], folder: Path) -> bytes:
     """The secret; a new one is kept first. Raises KeySecretError where it can't be kept."""
-    secret = find_secret(environment)
+    secret = find_secret(environment, folder)
     if secret is not None:
         return secret
-    folder = state_directory(environment)
+    file = folder / FILE
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _keep(folder, secrets.token_hex(32))
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _keep(file, secrets.token_hex(32))
     except OSError as error:
         raise KeySecretError(
-            f"no key secret can be kept in {folder}: {error}; set {VARIABLE}"
+            f"no key secret can be kept in {file}: {error.strerror}; set {VARIABLE}"
         ) from error
-    kept = find_secret(environment)
+    kept = find_secret(environment, folder)
     assert kept is not None
     return kept
 
 
-def _keep(folder: Path, secret: str) -> None:
+def _keep(file: Path, secret: str) -> None:
     """Write the file whole or not at all; who comes second keeps what the first one wrote."""
-    draft = folder / f".{FILE}-{os.getpid()}-{secrets.token_hex(4)}"
+    draft = file.with_name(f"{file.name}-{os.getpid()}-{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as out:
@@ -78,7 +73,7 @@ def _keep(folder: Path, secret: str) -> None:
             out.flush()
             os.fsync(out.fileno())
         try:
-            os.link(draft, folder / FILE)
+            os.link(draft, file)
         except FileExistsError:
             return
     finally:

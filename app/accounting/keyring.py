@@ -73,19 +73,21 @@ class Keyring:
         admin_key: str | None = None,
         *,
         allow_anonymous: bool | None = None,
-        awaits_database: bool = False,
         clock: Callable[[], float] = time,
     ) -> None:
-        """`declared` are the YAML's keys by id. With `awaits_database` a key is asked for until the
-        database has been read once: there may be keys in it."""
+        """`declared` are the YAML's keys by id."""
         self.hasher = hasher
         self.declared = dict(declared)
         self.stored: dict[str, Key] = {}
         self.allow_anonymous = allow_anonymous
-        self._awaits = awaits_database
+        self._awaits = False
         self._clock = clock
         self._admin_digest = None if admin_key is None else hasher.digest(admin_key.encode())
         self._admin = Caller(ADMIN_ID, ADMIN_ID, admin=True, metrics=True)
+
+    def await_database(self) -> None:
+        """Until it has been read once a key is asked for: there may be keys in it."""
+        self._awaits = True
 
     def take(self, changed: Mapping[str, Key]) -> None:
         """What has changed in the database since the last time; a revoked key stays known."""

@@ -6,7 +6,6 @@ import pytest
 
 from app.accounting.key_secret import (
     FILE,
-    STATE_VARIABLE,
     VARIABLE,
     find_or_make_secret,
     find_secret,
@@ -48,27 +47,25 @@ def test_a_hash_tells_nothing_and_knows_its_secret() -> None:
 
 
 def test_the_environment_has_the_last_word(tmp_path: Path) -> None:
-    environment = {VARIABLE: "e" * 40, STATE_VARIABLE: str(tmp_path)}
-    assert find_or_make_secret(environment) == b"e" * 40
+    assert find_or_make_secret({VARIABLE: "e" * 40}, tmp_path) == b"e" * 40
     assert [*tmp_path.iterdir()] == []
     with pytest.raises(KeySecretError, match="shorter than 32"):
-        find_secret({VARIABLE: "short"})
+        find_secret({VARIABLE: "short"}, tmp_path)
 
 
 def test_a_secret_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
-    environment = {STATE_VARIABLE: str(tmp_path / "deep" / "state")}
-    assert find_secret(environment) is None
-    secret = find_or_make_secret(environment)
-    assert find_or_make_secret(environment) == find_secret(environment) == secret
-    file = tmp_path / "deep" / "state" / FILE
+    assert find_secret({}, tmp_path) is None
+    secret = find_or_make_secret({}, tmp_path)
+    assert find_or_make_secret({}, tmp_path) == find_secret({}, tmp_path) == secret
+    file = tmp_path / FILE
     assert file.stat().st_mode & 0o777 == 0o600
-    assert [one.name for one in file.parent.iterdir()] == [FILE]
+    assert [one.name for one in file.parent.iterdir()] == [FILE.name]
     file.write_text("cut")
     with pytest.raises(KeySecretError, match="damaged"):
-        find_or_make_secret(environment)
+        find_or_make_secret({}, tmp_path)
 
 
 def test_a_secret_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KeySecretError, match=VARIABLE):
-        find_or_make_secret({STATE_VARIABLE: str(tmp_path / "file" / "below")})
+        find_or_make_secret({}, tmp_path / "file" / "below")

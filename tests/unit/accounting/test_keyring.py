@@ -133,7 +133,8 @@ def test_a_revoked_key_still_shows_that_keys_are_in_use() -> None:
 
 
 def test_until_the_database_was_read_a_key_is_asked_for() -> None:
-    one = ring(awaits_database=True)
+    one = ring()
+    one.await_database()
     assert one.asks
     one.take({})
     assert not one.asks

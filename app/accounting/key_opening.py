@@ -1,0 +1,37 @@
+"""Opens the keys of a configuration's database: for the gateway, and for the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.accounting.key_secret import find_or_make_secret
+from app.accounting.key_text import Hasher
+from app.config.load import Loaded
+
+if TYPE_CHECKING:
+    from app.accounting.key_store import KeyStore
+
+
+def database_url(loaded: Loaded) -> str | None:
+    """None where the configuration has no database."""
+    folder = Path(loaded.document.file).parent.absolute()
+    return f"sqlite:///{folder}/.pointsman/ledger.db"
+
+
+def key_hasher(loaded: Loaded) -> Hasher:
+    """Raises KeySecretError."""
+    return Hasher(find_or_make_secret(os.environ, Path(loaded.document.file).parent))
+
+
+async def open_store(url: str, hasher: Hasher) -> KeyStore:
+    """Raises DatabaseError, or one of `database.UNAVAILABLE`."""
+    # SQLAlchemy takes half a second to load; requests need not wait for it.
+    await asyncio.to_thread(import_module, "app.accounting.key_store")
+    from app.accounting.database import Database
+    from app.accounting.key_store import KeyStore
+
+    return KeyStore(await Database.open(url), hasher)

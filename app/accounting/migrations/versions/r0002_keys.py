@@ -1,0 +1,31 @@
+"""Keys of clients, and the number of their last change."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "r0002_keys"
+down_revision = "r0001_requests"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "keys",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("hash", sa.Text, nullable=False),
+        sa.Column("former_hash", sa.Text),
+        sa.Column("former_until_us", sa.BigInteger),
+        sa.Column("terms", sa.JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+        sa.Column("created_us", sa.BigInteger, nullable=False),
+        sa.Column("revoked_us", sa.BigInteger),
+        sa.Column("version", sa.BigInteger, nullable=False),
+    )
+    op.create_index("keys_version", "keys", ["version"], unique=True)
+    changes = op.create_table(
+        "key_changes",
+        sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("version", sa.BigInteger, nullable=False),
+    )
+    op.bulk_insert(changes, [{"one": 1, "version": 0}])
