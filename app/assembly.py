@@ -11,9 +11,11 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.accounting.key_opening import database_url, key_hasher, open_store
+from app.accounting.key_opening import database_url, key_hasher, may_hold_keys, open_store
 from app.accounting.key_watch import KeyWatch
 from app.accounting.keyring import Keyring
+from app.accounting.ledger import Ledger, kept
+from app.accounting.place import Place
 from app.api import admin
 from app.api import routes as doors
 from app.api.access import Access, nothing_new
@@ -49,6 +51,7 @@ def application(loaded: Loaded) -> FastAPI:
         upstreams=_upstreams(compiled.config, client),
         embedder=embedder,
         metrics=metrics,
+        ledger=(ledger := _ledger(loaded, metrics)),
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
@@ -59,7 +62,7 @@ def application(loaded: Loaded) -> FastAPI:
         # What was built until now lives as long as the process: the collector need not look again.
         gc.collect()
         gc.freeze()
-        async with client, watch.running() if watch else nullcontext():
+        async with kept(ledger), watch.running() if watch else nullcontext(), client:
             yield {"header_timeout_seconds": server.header_timeout_seconds}
         if embedder is not None:
             embedder.close()
@@ -71,7 +74,8 @@ def application(loaded: Loaded) -> FastAPI:
 
 
 def _watch(keyring: Keyring, url: str) -> KeyWatch:
-    keyring.await_database()
+    if may_hold_keys(url):
+        keyring.awaits = True
     return KeyWatch(keyring, lambda: open_store(url, keyring.hasher))
 
 
@@ -95,6 +99,20 @@ def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:
         compiled.encoder,
         cache_entries=compiled.config.encoder.cache_entries,
         on_encode=metrics.encoded,
+    )
+
+
+def _ledger(loaded: Loaded, metrics: Metrics) -> Ledger | None:
+    written = loaded.config.ledger
+    place = Place.compile(written, Path(loaded.document.file).parent)
+    if written is None or place is None:
+        return None
+    return Ledger(
+        place,
+        metrics,
+        retention_days=written.retention_days,
+        keep_prompt_text=written.keep_prompt_text,
+        keep_embeddings=written.keep_embeddings,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from app.accounting.caller import Caller
 from app.accounting.cost import cost, missing_price
+from app.accounting.ledger import Ledger
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.fallback import deliver
@@ -21,7 +22,7 @@ from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
 from app.errors import GatewayError, GatewayFault, UpstreamRefusedRequest
 from app.exchange.money import usd_text
-from app.exchange.record import Record
+from app.exchange.record import Prediction, Record
 from app.exchange.reply import Headers, Reply, StreamReply
 from app.exchange.request import Request
 from app.routing.decision import PINNED, Decision, Speed, by_rule, decide, eligible, pin
@@ -46,6 +47,7 @@ class Pipeline:
     upstreams: Mapping[str, Upstream]
     embedder: Embedder | None
     metrics: Metrics
+    ledger: Ledger | None = None
     _warned: set[str] = field(default_factory=set)
     """Models whose missing price has been told of."""
 
@@ -96,7 +98,21 @@ class Pipeline:
         self.metrics.decided(record, decision.novelty)
         if decision.pace is not None:
             record.booked = decision.pace.book(decision.expected_cost, decision.cost_spread)
+        if self.ledger is not None:
+            self._note(self.ledger, record, decision, facts.instruction)
         return decision
+
+    def _note(self, ledger: Ledger, record: Record, decision: Decision, text: str) -> None:
+        """What the ledger keeps of a decision."""
+        record.predictions = tuple(
+            Prediction(o.model.name, o.quality, o.low, o.high, o.cost, o.eligible)
+            for o in decision.options
+        )
+        if ledger.keep_prompt_text:
+            record.prompt = text
+        if ledger.keep_embeddings and self.embedder is not None and text:
+            vector = self.embedder.cached(text)
+            record.embedding = None if vector is None else vector.astype("<f4").tobytes()
 
     async def _choose(self, route: Route, facts: Facts) -> Decision:
         able = eligible(route, facts)
@@ -204,6 +220,8 @@ class Pipeline:
         if decision is not None and decision.pace is not None:
             _correct(decision.pace, decision, record)
         self.metrics.settle(record)
+        if self.ledger is not None and record.route != "none":
+            self.ledger.append(record)
 
 
 def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) -> Decision:

@@ -8,6 +8,7 @@ half a second that `pointsman check` need not pay.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import zlib
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.accounting.migrations import HEAD, REVISIONS
 from app.errors import DatabaseError
+from app.telemetry.logs import log
 
 metadata = MetaData()
 """Every table of the gateway. Migrations make them; a test holds the two together."""
@@ -115,6 +117,7 @@ class Database:
             # Whoever waited for the lock looks again: the work may have been done meanwhile.
             if not await connection.run_sync(self._is_current):
                 await connection.run_sync(_upgrade)
+                log.info("the database's schema is now at %s", HEAD)
 
     def _is_current(self, connection: Connection) -> bool:
         if not inspect(connection).has_table("alembic_version"):
@@ -146,6 +149,8 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
+    # It would tell of each step; the one line that `_migrate` logs is enough.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     # Alembic reads options as a configparser does, to which a percent sign is special.
     folder = str(Path(__file__).parent / "migrations").replace("%", "%%")

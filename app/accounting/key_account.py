@@ -31,6 +31,9 @@ def account_of_declared(key: schema.Key, now: float) -> dict[str, Any]:
 def _terms(key_id: str, terms: schema.KeyTerms, now: float) -> dict[str, Any]:
     expires = None if terms.expires is None else terms.expires.timestamp()
     fields = terms.model_dump(mode="json", include=set(schema.KeyTerms.model_fields))
+    if fields["routes"] is not None or fields["models"] is not None:
+        # As it is meant: a scope on one of the two closes the other.
+        fields |= {"routes": fields["routes"] or [], "models": fields["models"] or []}
     return {
         "id": key_id,
         **fields,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.accounting.key_secret import find_or_make_secret
 from app.accounting.key_text import Hasher
+from app.accounting.place import SQLITE, Place
 from app.config.load import Loaded
 
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 
 def database_url(loaded: Loaded) -> str | None:
-    """None where the configuration has no database."""
-    folder = Path(loaded.document.file).parent.absolute()
-    return f"sqlite:///{folder}/.pointsman/ledger.db"
+    """The ledger's database keeps the keys too; None where there is none."""
+    place = Place.compile(loaded.config.ledger, Path(loaded.document.file).parent)
+    return None if place is None else place.url
+
+
+def may_hold_keys(url: str) -> bool:
+    """Whether there may be keys in a database before it has been opened."""
+    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
 
 
 def key_hasher(loaded: Loaded) -> Hasher:

@@ -172,7 +172,7 @@ async def _next_version(connection: AsyncConnection) -> int:
 async def _get(connection: AsyncConnection, key_id: str) -> KeptKey:
     row = (await connection.execute(select(keys).where(keys.c.id == key_id))).one_or_none()
     if row is None:
-        raise UnknownKeyId(f"There is no key `{key_id[:64]}`; GET /admin/keys lists them.")
+        raise UnknownKeyId(f"There is no key `{key_id[:64]}`.")
     return _kept(row)
 
 

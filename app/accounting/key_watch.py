@@ -26,7 +26,8 @@ _LEAST_SECONDS = 0.05
 """Between two looks, however many ask for one."""
 _WAIT_SECONDS = 1.0
 """How long a request with an unknown key waits for a look."""
-_START_SECONDS = 5.0
+_START_SECONDS = 10.0
+"""The same for the first look, for which the database is opened and perhaps made."""
 
 
 class KeyWatch:
@@ -50,25 +51,21 @@ class KeyWatch:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Raises DatabaseError for a database that can never be used; one that can't be reached
-        now is waited for in the background."""
+        """Opening the database takes a while; only those wait whose answer hangs on it."""
         watching = asyncio.create_task(self._watch())
-        first = asyncio.create_task(self._next_look(_START_SECONDS))
         try:
-            await asyncio.wait({watching, first}, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                watching.result()
             yield
         finally:
-            for task in (watching, first):
-                task.cancel()
-                with suppress(asyncio.CancelledError, DatabaseError):
-                    await task
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
             if self._store is not None:
                 await self._store.close()
 
-    def store(self) -> KeyStore:
-        """Raises KeysUnavailable."""
+    async def store(self) -> KeyStore:
+        """The open store, waited for at the start. Raises KeysUnavailable."""
+        if self._store is None:
+            await self._next_look(_START_SECONDS)
         if self._store is None:
             raise KeysUnavailable("The database of keys can't be reached now.")
         return self._store
@@ -86,10 +83,8 @@ class KeyWatch:
 
     async def refresh(self) -> None:
         """Read what has changed up to now. Raises KeysUnavailable."""
-        if not await self._next_look(_WAIT_SECONDS):
-            raise KeysUnavailable(
-                "This key is not known here, and the database of keys can't be reached now."
-            )
+        if not await self._next_look(_START_SECONDS if self._keyring.awaits else _WAIT_SECONDS):
+            raise KeysUnavailable("Keys can't be checked now: their database can't be reached.")
 
     async def _next_look(self, seconds: float) -> bool:
         """Whether a look that began after this call has read the database, in time."""

@@ -80,24 +80,21 @@ class Keyring:
         self.declared = dict(declared)
         self.stored: dict[str, Key] = {}
         self.allow_anonymous = allow_anonymous
-        self._awaits = False
+        self.awaits = False
+        """A key is asked for until the database has been read: there may be keys in it."""
         self._clock = clock
         self._admin_digest = None if admin_key is None else hasher.digest(admin_key.encode())
         self._admin = Caller(ADMIN_ID, ADMIN_ID, admin=True, metrics=True)
 
-    def await_database(self) -> None:
-        """Until it has been read once a key is asked for: there may be keys in it."""
-        self._awaits = True
-
     def take(self, changed: Mapping[str, Key]) -> None:
         """What has changed in the database since the last time; a revoked key stays known."""
         self.stored.update(changed)
-        self._awaits = False
+        self.awaits = False
 
     @property
     def configured(self) -> bool:
         """Whether there is any key, or may be one: once there is, keys are asked for."""
-        return bool(self._awaits or self.declared or self.stored or self._admin_digest is not None)
+        return bool(self.awaits or self.declared or self.stored or self._admin_digest is not None)
 
     @property
     def asks(self) -> bool:
@@ -108,6 +105,13 @@ class Keyring:
     def guarded(self) -> bool:
         """Whether metrics are for some only."""
         return self.configured or self.allow_anonymous is False
+
+    def holds(self, text: bytes | None) -> bool:
+        """Whether a key is valid as far as is known now."""
+        try:
+            return text is not None and self.check(text) is not None
+        except KeyRefused:
+            return False
 
     def check(self, text: bytes) -> Caller:
         """Whose key this is. Raises UnknownKey, or KeyRefused for a key that has ended."""

@@ -44,6 +44,8 @@ class Access:
         """Who sends a request. Raises KeyRefused, KeysUnavailable or ForeignOrigin."""
         text = _key_in(scope)
         keyring = self.keyring
+        if keyring.awaits and keyring.allow_anonymous is None and not keyring.holds(text):
+            await self._refresh()  # whether a key is asked for at all is not known before
         if not keyring.asks and (
             text is None or not keyring.configured or not looks_like_key(text)
         ):

@@ -118,8 +118,9 @@ async def _open(watch: KeyWatch | None, *, writes: bool = True) -> AsyncIterator
     """
     if watch is None:
         raise NoDatabase("This gateway has no database: declare keys in its configuration.")
+    store = await watch.store()
     with watch.translated():
-        yield watch.store()
+        yield store
     if writes:
         with suppress(KeysUnavailable):  # it is committed, and the watch goes on looking
             await watch.refresh()

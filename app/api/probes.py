@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Depends, Response
 
 from app import __version__
+from app.accounting.ledger import Ledger
 from app.api.access import Access
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
-def doors(metrics: Metrics, access: Access) -> APIRouter:
+def doors(metrics: Metrics, access: Access, ledger: Ledger | None = None) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez", summary="The process runs and its event loop turns")
@@ -21,7 +22,9 @@ def doors(metrics: Metrics, access: Access) -> APIRouter:
     # The server listens only once everything is loaded, so whoever gets through is served.
     @router.get("/readyz", summary="Requests are served")
     async def readyz() -> dict[str, Any]:
-        return {"status": "ready", "version": __version__}
+        # A ledger that is behind is told of and changes nothing: requests are served all the same.
+        books = "off" if ledger is None else ledger.state
+        return {"status": "ready", "version": __version__, "ledger": books}
 
     @router.get(
         "/metrics",

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "Send varied traffic through a gateway and show where it went and what it saved.",
     "encoder": "Export and check the encoder.",
     "eval": "Score a router on prompts it was not trained on.",
+    "keys": "Make, list, replace and revoke the keys of clients.",
     "models": "List the models that a router has outcomes of.",
     "route": "Explain where a prompt would go, without calling a model.",
     "schema": "Print the JSON Schema of the configuration.",

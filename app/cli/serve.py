@@ -47,11 +47,14 @@ def command(
     import uvicorn
 
     from app.accounting.declared import HOST_VARIABLE
+    from app.accounting.place import Place
     from app.assembly import CONFIG_VARIABLE
     from app.compiling import WORKERS_VARIABLE
     from app.telemetry.logs import configure
 
     loaded = load(file)
+    if place := Place.compile(loaded.config.ledger, file.parent):
+        place.prepare()
     server = loaded.config.server
     host = host or server.host
     port = server.port if port is None else port

@@ -415,6 +415,40 @@ class Route(Written):
     )
 
 
+def _database_url(text: str) -> str:
+    if not text.startswith(("sqlite:///", "postgresql://", "postgres://")) or text == "sqlite:///":
+        raise ValueError("must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
+    if ":memory:" in text:
+        raise ValueError("must be on the disk: the ledger is what outlives the process")
+    return text
+
+
+DatabaseURL = Annotated[str, AfterValidator(_database_url)]
+
+
+class Ledger(Written):
+    """The record of every request, for spending and for learning. docs/ledger.md."""
+
+    url: DatabaseURL | None = Field(
+        default="sqlite:///.pointsman/ledger.db",
+        repr=False,
+        description="sqlite:///PATH (relative to this file; sqlite:////PATH is absolute) or "
+        "postgresql://... (needs the [postgres] extra). null keeps no ledger.",
+    )
+    journal: str = Field(
+        default=".pointsman/journal",
+        min_length=1,
+        description="A directory on a local disk, where requests wait for the database.",
+    )
+    retention_days: int = Field(
+        default=90, ge=1, le=36_500, description="Of single requests; daily sums are kept."
+    )
+    keep_prompt_text: bool = Field(default=False, description="Keep what users asked, in clear.")
+    keep_embeddings: bool = Field(
+        default=False, description="Keep prompts' vectors, where one was made."
+    )
+
+
 class Config(Written):
     """One Pointsman configuration file."""
 
@@ -423,6 +457,7 @@ class Config(Written):
     keys: list[Key] = Field(
         default_factory=list, description="Keys of clients; others are kept in the database."
     )
+    ledger: Ledger | None = Ledger()
     upstreams: dict[Name, Upstream] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
     routes: dict[Name, Route] = Field(

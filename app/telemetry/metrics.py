@@ -80,6 +80,7 @@ class Metrics:
         self._define_requests()
         self._define_money()
         self._define_routing()
+        self._define_ledger()
         # `labels()` validates and locks; on the hot path it would cost more than the counting.
         self._child = lru_cache(maxsize=16_384)(_labelled)
 
@@ -181,6 +182,28 @@ class Metrics:
             ["route"], buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1.0), registry=r,
         )  # fmt: skip
 
+    def _define_ledger(self) -> None:
+        r = self.registry
+        self.ledger_records = Counter(
+            "pointsman_ledger_records", "Settled requests that the database has taken.", registry=r,
+        )  # fmt: skip
+        self.ledger_pending = Gauge(
+            "pointsman_ledger_pending_records", "Settled requests that are not in the database "
+            "yet.", registry=r, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.ledger_lag = Gauge(
+            "pointsman_ledger_lag_seconds", "How long settled requests have been waiting for "
+            "their place in the database.", registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.ledger_errors = Counter(
+            "pointsman_ledger_errors", "Failures of the ledger, by what failed.",
+            ["kind"], registry=r,
+        )  # fmt: skip
+        self.ledger_lost = Counter(
+            "pointsman_ledger_lost_records", "Settled requests that neither the journal nor the "
+            "memory set aside could take.", registry=r,
+        )  # fmt: skip
+
     # --- recording ---------------------------------------------------------------------------
 
     def settle(self, record: Record) -> None:
@@ -240,6 +263,11 @@ class Metrics:
     def encoded(self, seconds: float) -> None:
         """Count one run of the encoder."""
         self.encode.observe(seconds)
+
+    def ledger_failed(self, kind: str) -> None:
+        """Count a failure of the ledger's `journal` or `database`, an entry `rejected`, a `fault`
+        of ours."""
+        self._child(self.ledger_errors, kind).inc()
 
     def close(self) -> None:
         """Take this process out of the sums of what is happening now."""

@@ -33,12 +33,20 @@ def test_serving_with_the_default_encoder_needs_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "check", "simulate", "demo", "route", "train", "eval"]
+    "command", ["serve", "check", "simulate", "demo", "route", "train", "eval", "keys"]
 )
 def test_help_is_light(command: str) -> None:
     """`--help` must answer at once: what is heavy loads when it is used."""
     modules = imported_by(f"import app.cli.{command}")
-    assert not modules & {"faiss", "onnxruntime", "numpy", "aiohttp", "torch", "matplotlib"}
+    assert not modules & {
+        "faiss",
+        "onnxruntime",
+        "numpy",
+        "aiohttp",
+        "torch",
+        "matplotlib",
+        "sqlalchemy",
+    }
 
 
 def test_no_library_keeps_a_log_of_its_use(tmp_path: Path) -> None:

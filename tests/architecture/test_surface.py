@@ -63,9 +63,8 @@ def test_metric_names() -> None:
 
 def test_commands() -> None:
     assert list(COMMANDS) == [
-        "calibrate", "check", "compare", "demo", "encoder", "eval", "models", "route", "schema",
-        "serve", "simulate",
-        "train",
+        "calibrate", "check", "compare", "demo", "encoder", "eval", "keys", "models", "route",
+        "schema", "serve", "simulate", "train",
     ]  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def test_a_revoked_key_still_shows_that_keys_are_in_use() -> None:
 
 def test_until_the_database_was_read_a_key_is_asked_for() -> None:
     one = ring()
-    one.await_database()
+    one.awaits = True
     assert one.asks
     one.take({})
     assert not one.asks

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "r0002_keys"
-down_revision = "r0001_requests"
+revision = "r0003_keys"
+down_revision = "r0002_daily"
 
 
 def upgrade() -> None:
