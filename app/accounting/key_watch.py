@@ -83,7 +83,8 @@ class KeyWatch:
 
     async def refresh(self) -> None:
         """Read what has changed up to now. Raises KeysUnavailable."""
-        if not await self._next_look(_START_SECONDS if self._keyring.awaits else _WAIT_SECONDS):
+        starts = self._store is None and not self._fails
+        if not await self._next_look(_START_SECONDS if starts else _WAIT_SECONDS):
             raise KeysUnavailable("Keys can't be checked now: their database can't be reached.")
 
     async def _next_look(self, seconds: float) -> bool:
