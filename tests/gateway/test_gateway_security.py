@@ -291,6 +291,32 @@ def test_an_upstream_that_quotes_our_key_is_not_quoted(
     assert UPSTREAM_KEY not in keyed.new_log()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_quotes_our_key_is_withheld(
+    keyed: Gateway, simulated: Control, stream: bool
+) -> None:
+    simulated.script("up-small", text=f"Your {UPSTREAM_KEY}!", chunks=1)
+    answer = chat(keyed, ADMIN, stream=stream)
+    assert answer.headers["x-pointsman-model"] == "medium"
+    assert UPSTREAM_KEY not in answer.text
+
+
+def test_a_stream_that_quotes_our_key_later_is_broken_off(
+    keyed: Gateway, simulated: Control
+) -> None:
+    def event(text: str) -> str:
+        choice = {"index": 0, "delta": {"content": text}}
+        return f"data: {orjson.dumps({'id': 'x', 'model': 'm', 'choices': [choice]}).decode()}\n\n"
+
+    events = [event("fine"), event(UPSTREAM_KEY), event("more"), "data: [DONE]\n\n"]
+    simulated.script("up-small", raw_sse=events, chunk_delay_seconds=0.05)
+    answer = chat(keyed, ADMIN, stream=True)
+    assert "fine" in answer.text
+    assert "upstream_malformed" in answer.text
+    assert UPSTREAM_KEY not in answer.text
+    assert "more" not in answer.text
+
+
 # --- nothing in clear --------------------------------------------------------------------------
 
 
