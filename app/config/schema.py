@@ -94,6 +94,8 @@ def _moment(value: object) -> object:
 def _key_id(text: str) -> str:
     if re.fullmatch(_KEY_ID, text) is None:
         raise ValueError("must be 4 to 32 lower-case letters and digits")
+    if text in ("admin", "none"):
+        raise ValueError("is reserved: it stands for the admin key, or for none")
     return text
 
 
