@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Table, select
+import orjson
+from sqlalchemy import Dialect, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -43,19 +45,22 @@ async def book(database: Database, segment: str, lines: Sequence[Line], end: int
     """
     async with database.write() as connection:
         booked = await position(connection, segment)
-        fresh = [line.told for line in lines if line.end > booked]
-        rows = await _insert(connection, [entries.request_row(told) for told in fresh])
-        kept = [row for told in fresh if (row := entries.prompt_row(told))]
-        if kept:
-            new = {row["id"] for row in rows}
-            await _insert_ignoring(connection, prompts, [row for row in kept if row["id"] in new])
-        await _sum_up(connection, rows)
-        statement = _upsert(connection, journal_positions).values(segment=segment, position=end)
-        await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["segment"], set_={"position": statement.excluded.position}
-            )
-        )
+        fresh = {line.told["request_id"]: line.told for line in lines if line.end > booked}
+        if fresh:
+            there = select(requests.c.id).where(requests.c.id.in_(list(fresh)))
+            for known in await connection.scalars(there):
+                del fresh[known]
+        rows = [entries.request_row(told) for told in fresh.values()]
+        kept = [row for told in fresh.values() if (row := entries.prompt_row(told))]
+        prepared = _prepared(connection.dialect)
+        await prepared.requests.run(connection, rows)
+        await prepared.prompts.run(connection, kept)
+        by_names, by_tag = _sums(rows)
+        await prepared.daily.run(connection, by_names)
+        await prepared.daily_tags.run(connection, by_tag)
+        # Who reads a segment from its beginning again must not move what is booked back.
+        reached = {"segment": segment, "position": max(end, booked)}
+        await prepared.position.run(connection, [reached])
     return len(rows)
 
 
@@ -83,28 +88,64 @@ def is_faulty(error: Exception) -> bool:
     return not isinstance(error, UNAVAILABLE)
 
 
-async def _insert(connection: AsyncConnection, rows: list[Row]) -> list[Row]:
-    """Insert rows of `requests`; returns those that were not there."""
-    if not rows:
-        return []
-    statement = _upsert(connection, requests).on_conflict_do_nothing(index_elements=["id"])
-    result = await connection.execute(statement.returning(requests.c.id), rows)
-    new = set(result.scalars())
-    found: list[Row] = []
-    for row in rows:
-        if row["id"] in new:
-            new.remove(row["id"])  # twice in one batch is once
-            found.append(row)
-    return found
+class _Insert:
+    """An INSERT compiled once and handed to the driver as it is: with many columns, what
+    SQLAlchemy does for each row costs more than the database does."""
+
+    def __init__(self, statement: Any, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self._sql = str(compiled)
+        self._names: list[str] = compiled.positiontup
+
+    async def run(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
+        if rows:
+            values = [tuple(_driven(row[name]) for name in self._names) for row in rows]
+            await connection.exec_driver_sql(self._sql, values)
 
 
-async def _insert_ignoring(connection: AsyncConnection, table: Table, rows: list[Row]) -> None:
-    if rows:
-        statement = _upsert(connection, table).on_conflict_do_nothing(index_elements=["id"])
-        await connection.execute(statement, rows)
+def _driven(value: Any) -> Any:
+    return orjson.dumps(value).decode() if isinstance(value, list | dict) else value
 
 
-async def _sum_up(connection: AsyncConnection, rows: list[Row]) -> None:
+class _Prepared(NamedTuple):
+    """Every statement that a booking makes."""
+
+    requests: _Insert
+    prompts: _Insert
+    daily: _Insert
+    daily_tags: _Insert
+    position: _Insert
+
+
+@cache
+def _prepared(dialect: Dialect) -> _Prepared:
+    # ON CONFLICT is not in the standard, but the two spell it alike.
+    insert: Any = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+
+    def added(table: Table) -> _Insert:
+        statement = insert(table)
+        sums = {name: table.c[name] + statement.excluded[name] for name in MEASURES}
+        keys = list(table.primary_key)
+        return _Insert(statement.on_conflict_do_update(index_elements=keys, set_=sums), dialect)
+
+    statement = insert(journal_positions)
+    position = statement.on_conflict_do_update(
+        index_elements=["segment"], set_={"position": statement.excluded.position}
+    )
+    return _Prepared(
+        requests=_Insert(insert(requests), dialect),
+        prompts=_Insert(insert(prompts).on_conflict_do_nothing(), dialect),
+        daily=added(daily),
+        daily_tags=added(daily_tags),
+        position=_Insert(position, dialect),
+    )
+
+
+def _sums(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows of `daily` and of `daily_tags` to be added.
+
+    In one order everywhere: processes that add to the same sums must not wait in a circle.
+    """
     by_names: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     by_tag: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -113,30 +154,12 @@ async def _sum_up(connection: AsyncConnection, rows: list[Row]) -> None:
         by_names[(day, *names)].append(row)
         for tag in row["tags"]:
             by_tag[day, tag].append(row)
-    await _add(connection, daily, by_names)
-    await _add(connection, daily_tags, by_tag)
+    return _summed(daily, by_names), _summed(daily_tags, by_tag)
 
 
-async def _add(
-    connection: AsyncConnection, table: Table, groups: dict[tuple[Any, ...], list[Row]]
-) -> None:
-    if not groups:
-        return
+def _summed(table: Table, groups: dict[tuple[Any, ...], list[Row]]) -> list[Row]:
     keys = [column.name for column in table.primary_key]
-    # In one order everywhere: processes that add to the same sums must not wait in a circle.
-    values = [
+    return [
         {**dict(zip(keys, group, strict=True)), **entries.sums(rows)}
         for group, rows in sorted(groups.items())
     ]
-    statement = _upsert(connection, table)
-    added = {name: table.c[name] + statement.excluded[name] for name in MEASURES}
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=keys, set_=added), values
-    )
-
-
-def _upsert(connection: AsyncConnection, table: Table) -> Any:
-    """An INSERT that knows ON CONFLICT, which the two databases spell alike."""
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)

@@ -88,6 +88,8 @@ class _Books:
             await asyncio.sleep(retention.PAUSE_SECONDS)
 
     async def close(self) -> None:
+        for segment in self._ledger.journal.segments:
+            segment.closed_to_writing = True
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.round()

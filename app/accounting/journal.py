@@ -164,11 +164,7 @@ class Journal:
     def close(self) -> None:
         """Let go of everything; what is not booked is left for whoever comes next."""
         for segment in self.segments:
-            segment.closed_to_writing = True
-            if segment.is_done:
-                segment.remove()
-            else:
-                segment.close()
+            segment.close()
         self.segments, self._current = [], None
 
     def _begin(self) -> Segment:

@@ -84,11 +84,11 @@ async def test_prompts_are_kept_beside(opened: Database) -> None:
 async def test_a_batch_that_fails_leaves_nothing(
     opened: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(booking, "_sum_up", fail)
+        patched.setattr(booking, "_sums", fail)
         with pytest.raises(ZeroDivisionError):
             await put(opened, record(1))
     assert await rows(opened, tables.requests) == []

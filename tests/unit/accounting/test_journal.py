@@ -95,13 +95,6 @@ def test_another_database_is_another_journal(journal: Journal, tmp_path: Path) -
     assert other.strangers() == 1
 
 
-def test_what_is_read_is_removed_at_the_end(journal: Journal, tmp_path: Path) -> None:
-    journal.append(b"booked\n")
-    assert read_all(journal) == [b"booked"]
-    journal.close()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_full_disk_leaves_no_half_line(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.append(b"first\n")
     write = os.write
