@@ -76,7 +76,7 @@ def application(loaded: Loaded) -> FastAPI:
 def _watch(keyring: Keyring, url: str) -> KeyWatch:
     if may_hold_keys(url):
         keyring.awaits = True
-    return KeyWatch(keyring, lambda: open_store(url, keyring.hasher))
+    return KeyWatch(keyring, lambda: open_store(url, keyring.hasher, serves=True))
 
 
 def offline_pipeline(compiled: Compiled) -> Pipeline:

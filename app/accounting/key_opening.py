@@ -33,11 +33,17 @@ def key_hasher(loaded: Loaded) -> Hasher:
     return Hasher(find_or_make_secret(os.environ, Path(loaded.document.file).parent))
 
 
-async def open_store(url: str, hasher: Hasher) -> KeyStore:
-    """Raises DatabaseError, or one of `database.UNAVAILABLE`."""
+async def open_store(url: str, hasher: Hasher, *, serves: bool = False) -> KeyStore:
+    """Raises DatabaseError, KeySecretError, or one of `database.UNAVAILABLE`."""
     # SQLAlchemy takes half a second to load; requests need not wait for it.
     await asyncio.to_thread(import_module, "app.accounting.key_store")
     from app.accounting.database import Database
     from app.accounting.key_store import KeyStore
 
-    return KeyStore(await Database.open(url), hasher)
+    store = KeyStore(await Database.open(url), hasher)
+    try:
+        await store.claim(serves=serves)
+    except BaseException:
+        await store.close()
+        raise
+    return store

@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Table, Text, insert, select, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    Table,
+    Text,
+    exists,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,7 +34,7 @@ from app.accounting.database import Database, metadata
 from app.accounting.key_text import Hasher, new_id, new_text
 from app.accounting.keyring import Key, caller_of
 from app.config import schema
-from app.errors import FixedKey, UnknownKeyId
+from app.errors import FixedKey, KeySecretError, UnknownKeyId
 
 _SECOND_US = 1_000_000
 
@@ -45,8 +58,9 @@ key_changes = Table(
     metadata,
     Column("one", Integer, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
+    Column("secret_mark", Text),
 )
-"""One row: the version of the last change."""
+"""One row: the version of the last change, and `Hasher.mark` of the key secret in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,29 @@ class KeyStore:
         self.hasher = hasher
         self._database = database
         self._clock = clock
+
+    async def claim(self, *, serves: bool) -> None:
+        """Note the key secret as the one of this database, or find that another one is.
+
+        Else a command run without the gateway's environment would make keys that the gateway
+        refuses. A gateway takes up a new secret once no key holds that was made with another.
+        Raises KeySecretError.
+        """
+        ours = key_changes.c.secret_mark == self.hasher.mark
+        async with self._database.read() as connection:
+            if await connection.scalar(select(key_changes.c.one).where(ours)):
+                return
+        async with self._database.write() as connection:
+            free: ColumnElement[bool] = key_changes.c.secret_mark.is_(None)
+            if serves:
+                others = keys.c.hash.not_like(f"%:{self.hasher.mark}:%")
+                free |= ~exists().where(keys.c.revoked_us.is_(None), others)
+            mine = update(key_changes).where(free | ours).values(secret_mark=self.hasher.mark)
+            if not (await connection.execute(mine)).rowcount:
+                raise KeySecretError(
+                    "the keys of this database are hashed with another key secret: set "
+                    "POINTSMAN_KEY_SECRET to that one, or bring back its .pointsman/key-secret"
+                )
 
     async def create(self, terms: schema.KeyTerms) -> tuple[KeptKey, str]:
         """A new key and its text, which is kept nowhere."""

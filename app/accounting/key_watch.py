@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from app.accounting.key_text import Hasher, OtherSecret
 from app.accounting.keyring import Key, Keyring, caller_of
-from app.errors import DatabaseError, KeysUnavailable
+from app.errors import KeysUnavailable, PointsmanError
 from app.telemetry.logs import log
 
 if TYPE_CHECKING:
@@ -116,10 +116,9 @@ class KeyWatch:
             if self._store is None:
                 self._store = await self._open_store()
             changed = await self._store.since(self._version)
-        except Exception as error:
-            if isinstance(error, DatabaseError) and self._begun == 1:
-                raise  # never usable as configured: the gateway should not start
-            self._failed(type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - were the watch to end, no revocation would come
+            # Our own errors say what to do; those of a database may quote statements and values.
+            self._failed(str(error) if isinstance(error, PointsmanError) else type(error).__name__)
             return
         if self._fails:
             log.warning("the database of keys is back")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,21 @@ def test_the_life_of_a_key(keyed: Gateway) -> None:
     assert not {"key", "hash"} & {field for one in listed for field in one}
 
 
+def test_a_request_is_booked_under_its_key(keyed: Gateway) -> None:
+    made = make(keyed, tags=["blue", "night"])
+    request_id = chat(keyed, made["key"]).headers["x-pointsman-request-id"]
+    refused = chat(keyed, made["key"], model="nothing").headers["x-pointsman-request-id"]
+
+    def booked(named: str) -> tuple[str, str] | None:
+        with closing(sqlite3.connect(keyed.folder / ".pointsman" / "ledger.db")) as connection:
+            found = connection.execute("SELECT key_id, tags FROM requests WHERE id = ?", [named])
+            row: tuple[str, str] | None = found.fetchone()
+            return row
+
+    for named in (request_id, refused):
+        eventually(lambda named=named: booked(named) == (made["id"], '["blue","night"]'), 10)  # type: ignore[misc]
+
+
 def test_expiry(keyed: Gateway) -> None:
     soon = time.time() + 1.0
     key = make(keyed, expires=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(soon + 1)))["key"]
@@ -214,6 +231,14 @@ def test_the_command_line_and_a_running_gateway(keyed: Gateway) -> None:
     eventually(lambda: chat(keyed, new).status_code == 401, 1)
     wrong = cli("revoke", "nothing", *config)
     assert (wrong.returncode, wrong.stderr) == (2, "pointsman: There is no key `nothing`.\n")
+
+
+def test_the_command_line_needs_the_gateways_secret(keyed: Gateway) -> None:
+    make(keyed)
+    config = ("--config", str(keyed.folder / "config.yaml"))
+    wrong = cli("create", *config, POINTSMAN_KEY_SECRET=SECRET)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "another key secret" in wrong.stderr
 
 
 def test_a_first_key_closes_an_open_gateway(gateway: Serve) -> None:

@@ -16,7 +16,15 @@ from app.accounting.key_text import Hasher
 from app.accounting.key_watch import KeyWatch
 from app.accounting.keyring import Keyring
 from app.config import schema
-from app.errors import FixedKey, KeyRefused, KeysUnavailable, UnknownKey, UnknownKeyId
+from app.errors import (
+    DatabaseError,
+    FixedKey,
+    KeyRefused,
+    KeySecretError,
+    KeysUnavailable,
+    UnknownKey,
+    UnknownKeyId,
+)
 
 HASHER = Hasher(b"secret of the tests")
 NOW = 1_800_000_000.0
@@ -109,6 +117,23 @@ async def test_an_unknown_id(open_store: Open, key_id: str) -> None:
         with pytest.raises(UnknownKeyId):
             await work
     assert len(await store.all()) == 1
+
+
+async def test_one_secret_a_database(open_store: Open) -> None:
+    ours, other = await open_store(), await open_store(Hasher(b"another"))
+    await ours.claim(serves=True)
+    for _ in range(2):
+        await ours.claim(serves=False)
+        with pytest.raises(KeySecretError, match="POINTSMAN_KEY_SECRET"):
+            await other.claim(serves=False)
+    key, _ = await ours.create(terms())
+    with pytest.raises(KeySecretError):
+        await other.claim(serves=True)
+    await ours.revoke(key.id)
+    await other.claim(serves=True)
+    await other.claim(serves=False)
+    with pytest.raises(KeySecretError):
+        await ours.claim(serves=False)
 
 
 async def test_nobody_who_follows_versions_misses_a_change(open_store: Open) -> None:
@@ -212,6 +237,24 @@ async def test_a_flood_of_wrong_keys_is_one_look(caplog: pytest.LogCaptureFixtur
         assert caplog.text.count("can't be read (ConnectionError)") == 1
         store.gone = False
         await watch.refresh()
+
+
+async def test_a_mistake_of_ours_does_not_end_the_watch(caplog: pytest.LogCaptureFixture) -> None:
+    store, opened = Counting(), 0
+
+    async def open_() -> Counting:
+        nonlocal opened
+        opened += 1
+        if opened == 1:
+            raise DatabaseError("made by a newer Pointsman")
+        if opened == 2:
+            raise ZeroDivisionError
+        return store
+
+    watch = KeyWatch(Keyring(HASHER, {}), open_)  # type: ignore[arg-type]
+    async with watch.running():
+        await until(lambda: store.looks > 1, 10)
+    assert "made by a newer Pointsman" in caplog.text
 
 
 async def test_keys_of_another_secret_hold_nothing_and_still_count(

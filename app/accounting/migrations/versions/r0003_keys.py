@@ -1,4 +1,4 @@
-"""Keys of clients, and the number of their last change."""
+"""Keys of clients; the number of their last change and the mark of the key secret in use."""
 
 from __future__ import annotations
 
@@ -27,5 +27,6 @@ def upgrade() -> None:
         "key_changes",
         sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("secret_mark", sa.Text),
     )
     op.bulk_insert(changes, [{"one": 1, "version": 0}])
