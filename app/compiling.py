@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from time import time
 
@@ -87,6 +88,7 @@ def compile_config(loaded: Loaded) -> Compiled:
     problems += _missing_promises(loaded, artifacts)
     keys, wrong_with_keys = keyring(loaded, os.environ)
     problems += wrong_with_keys
+    problems += _missing_driver(loaded)
     if problems:
         raise ConfigError(in_order(problems))
     return Compiled(config, models, names, encoder, keys, tuple(_doubts(loaded, artifacts)))
@@ -160,6 +162,14 @@ def _missing_promises(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iter
             _guarantee(written, tuple(models.values()), _baseline(route, models), artifact)
         except ArtifactError as error:
             yield loaded.document.problem(path, str(error))
+
+
+def _missing_driver(loaded: Loaded) -> Iterator[Problem]:
+    ledger = loaded.config.ledger
+    if ledger and (ledger.url or "").startswith("postgres") and find_spec("asyncpg") is None:
+        yield loaded.document.problem(
+            ("ledger", "url"), "PostgreSQL needs a driver", "pip install 'pointsman[postgres]'"
+        )
 
 
 def _doubts(loaded: Loaded, artifacts: Mapping[str, Artifact]) -> Iterator[Problem]:

@@ -57,7 +57,7 @@ class Pipeline:
         self.metrics.in_flight.inc()
         decision: Decision | None = None
         try:
-            target = self.admit(request, caller, record)
+            target = self.admit(request, record, caller)
             facts = inspect(request.payload)
             decision = await self.decide(target, facts, record)
             result = await deliver(request, decision.plan, self.upstreams, record)
@@ -82,7 +82,7 @@ class Pipeline:
         self.metrics.in_flight.inc()
         return self._refused(record, None, error)
 
-    def admit(self, request: Request, caller: Caller, record: Record) -> Route | Model:
+    def admit(self, request: Request, record: Record, caller: Caller) -> Route | Model:
         """What the request asks for, if this caller may. Raises UnknownModel or OutOfScope."""
         record.key_id, record.tags = caller.key_id, caller.tags
         target = self.names.resolve(request.model, caller)
@@ -140,7 +140,7 @@ class Pipeline:
             log.exception("route %s could not predict", route.name, exc_info=error)
             return by_rule(route, facts, "prediction_failed")
 
-    async def explain(self, request: Request, caller: Caller, neighbours: int) -> dict[str, Any]:
+    async def explain(self, request: Request, neighbours: int, caller: Caller) -> dict[str, Any]:
         """The decision on a request with its evidence, no model called. Raises CallerError."""
         target = self.names.resolve(request.model, caller)
         facts = inspect(request.payload)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Dialect, Table, select
+from sqlalchemy import JSON, Dialect, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -64,6 +65,40 @@ async def book(database: Database, segment: str, lines: Sequence[Line], end: int
     return len(rows)
 
 
+async def correct(
+    database: Database, request_id: str, *, cost: int | None, baseline_cost: int | None
+) -> bool:
+    """Set what a booked request cost, in nano-dollars, in its row and in the sums.
+
+    It says what is true rather than what to add, so that doing it twice changes nothing. False if
+    there is no such row.
+    """
+    async with database.write() as connection:
+        row_of = select(requests).where(requests.c.id == request_id).with_for_update()
+        found = (await connection.execute(row_of)).mappings().one_or_none()
+        if found is None:
+            return False
+        changed = {
+            "cost_nano": cost,
+            "baseline_cost_nano": baseline_cost,
+            "saved_nano": None if None in (cost, baseline_cost) else baseline_cost - cost,  # type: ignore[operator]
+            "cost_estimated": False,
+        }
+        old = dict(found)
+        prepared = _prepared(connection.dialect)
+        pairs = zip(_sums([old]), _sums([old | changed]), strict=True)
+        for statement, (before, after) in zip(
+            (prepared.daily, prepared.daily_tags), pairs, strict=True
+        ):
+            await statement.run(
+                connection, [_difference(*both) for both in zip(before, after, strict=True)]
+            )
+        await connection.execute(
+            requests.update().where(requests.c.id == request_id).values(changed)
+        )
+    return True
+
+
 async def position(connection: AsyncConnection, segment: str) -> int:
     """How far a segment is booked."""
     column = journal_positions.c.position
@@ -95,16 +130,21 @@ class _Insert:
     def __init__(self, statement: Any, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
         self._sql = str(compiled)
-        self._names: list[str] = compiled.positiontup
+        names: list[str] = compiled.positiontup
+        self._values = itemgetter(*names)
+        columns = statement.table.c
+        self._json = [at for at, name in enumerate(names) if isinstance(columns[name].type, JSON)]
 
     async def run(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
         if rows:
-            values = [tuple(_driven(row[name]) for name in self._names) for row in rows]
-            await connection.exec_driver_sql(self._sql, values)
+            await connection.exec_driver_sql(self._sql, [self._driven(row) for row in rows])
 
-
-def _driven(value: Any) -> Any:
-    return orjson.dumps(value).decode() if isinstance(value, list | dict) else value
+    def _driven(self, row: Row) -> tuple[Any, ...]:
+        values = list(self._values(row))
+        for at in self._json:
+            if values[at] is not None:
+                values[at] = orjson.dumps(values[at]).decode()
+        return tuple(values)
 
 
 class _Prepared(NamedTuple):
@@ -152,9 +192,13 @@ def _sums(rows: list[Row]) -> tuple[list[Row], list[Row]]:
         day = row["at_us"] // DAY_US
         names = (row[name] or "none" for name in ("route", "model", "upstream", "key_id"))
         by_names[(day, *names)].append(row)
-        for tag in row["tags"]:
+        for tag in row["tags"] or ["none"]:
             by_tag[day, tag].append(row)
     return _summed(daily, by_names), _summed(daily_tags, by_tag)
+
+
+def _difference(before: Row, after: Row) -> Row:
+    return {**after, **{name: after[name] - before[name] for name in MEASURES}}
 
 
 def _summed(table: Table, groups: dict[tuple[Any, ...], list[Row]]) -> list[Row]:

@@ -7,12 +7,14 @@ half a second that `pointsman check` need not pay.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,9 @@ class Database:
         async with self.read() as connection:
             if await connection.run_sync(self._is_current):
                 return
+        # It would tell of each step; the one line below is enough.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        await asyncio.to_thread(import_module, "alembic.command")
         async with self.write() as connection:
             if not self.is_sqlite:
                 lock = func.pg_advisory_xact_lock(lock_key(_MIGRATION_LOCK))
@@ -149,8 +154,6 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
-    # It would tell of each step; the one line that `_migrate` logs is enough.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     # Alembic reads options as a configparser does, to which a percent sign is special.
     folder = str(Path(__file__).parent / "migrations").replace("%", "%%")
@@ -184,12 +187,7 @@ def _engine(url: URL) -> AsyncEngine:
     }
     if url.get_backend_name() == "sqlite":
         assert url.database is not None
-        try:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatabaseError(
-                f"{url.database}: its directory can't be made: {error.strerror}"
-            ) from None
+        _make_private(Path(url.database))
         engine = create_async_engine(url, connect_args={"timeout": LOCK_SECONDS}, **options)
         event.listen(engine.sync_engine, "connect", _sqlite_connected)
         event.listen(engine.sync_engine, "begin", _sqlite_begun)
@@ -204,6 +202,15 @@ def _engine(url: URL) -> AsyncEngine:
     return create_async_engine(
         url, connect_args=arguments, pool_size=3, pool_pre_ping=True, **options
     )
+
+
+def _make_private(file: Path) -> None:
+    """A file that only we may read; SQLite gives those it makes beside it the same rights."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise DatabaseError(f"{file} can't be opened: {error.strerror}") from None
 
 
 def _sqlite_connected(connection: Any, _: Any) -> None:

@@ -25,6 +25,13 @@ _CHECK = 9
 _TOKENS = (
     "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
 )  # fmt: skip
+_AS_TOLD = (
+    "route", "model", "upstream", "decision", "reason", "speed", "status", "outcome", "key_id",
+    "duration_seconds", "overhead_seconds", "decide_seconds", "upstream_seconds",
+    "first_token_seconds", "predictions", "attempts",
+)  # fmt: skip
+_NUL = rb"\u0000"
+"""As JSON writes it. PostgreSQL knows no such character in a text."""
 
 Row = dict[str, Any]
 
@@ -47,7 +54,9 @@ def entry(line: bytes) -> dict[str, Any] | None:
         told = orjson.loads(text)
     except ValueError:
         return None
-    return told if isinstance(told, dict) else None
+    if not isinstance(told, dict):
+        return None
+    return _without_nul(told) if _NUL in text else told
 
 
 def request_row(told: Mapping[str, Any]) -> Row:
@@ -58,23 +67,15 @@ def request_row(told: Mapping[str, Any]) -> Row:
     return {
         "id": told["request_id"],
         "at_us": round(told["at"] * 1_000_000),
-        **{name: _text(told[name]) for name in ("route", "model", "upstream", "key_id")},
-        **{name: told[name] for name in ("decision", "reason", "speed", "status", "outcome")},
-        "tags": _clean(list(dict.fromkeys(told["tags"]))),
+        **{name: told[name] for name in _AS_TOLD},
+        "tags": list(dict.fromkeys(told["tags"])),
         **{name: _number(usage.pop(name, None)) for name in _TOKENS},
-        "other_usage": _clean({name: value for name, value in usage.items() if value}) or None,
+        "other_usage": {name: value for name, value in usage.items() if value} or None,
         "cost_nano": cost,
         "cost_estimated": bool(told.get("cost_estimated", False)),
         "upstream_cost_nano": _number(upstream_cost),
         "baseline_cost_nano": baseline,
         "saved_nano": None if cost is None or baseline is None else baseline - cost,
-        "duration_seconds": told["duration_seconds"],
-        "overhead_seconds": told["overhead_seconds"],
-        "decide_seconds": told["decide_seconds"],
-        "upstream_seconds": told["upstream_seconds"],
-        "first_token_seconds": told["first_token_seconds"],
-        "predictions": told["predictions"],
-        "attempts": _clean(told["attempts"]),
     }
 
 
@@ -86,7 +87,7 @@ def prompt_row(told: Mapping[str, Any]) -> Row | None:
     return {
         "id": told["request_id"],
         "at_us": round(told["at"] * 1_000_000),
-        "text": _text(text),
+        "text": text,
         "embedding": None if embedding is None else b64decode(embedding),
     }
 
@@ -135,17 +136,12 @@ def _number(value: int | float | None) -> int | None:
     return None if value is None else max(-_LARGEST, min(int(value), _LARGEST))
 
 
-def _text(value: str | None) -> str | None:
-    """PostgreSQL knows no NUL in a text."""
-    return value.replace("\x00", "\ufffd") if value else value
-
-
-def _clean(value: Any) -> Any:
+def _without_nul(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _clean(inner) for key, inner in value.items()}
+            return {_without_nul(key): _without_nul(inner) for key, inner in value.items()}
         case list():
-            return [_clean(inner) for inner in value]
+            return [_without_nul(inner) for inner in value]
         case str():
-            return _text(value)
+            return value.replace("\x00", "\ufffd")
     return value

@@ -11,14 +11,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from itertools import islice
 from pathlib import Path
+from time import time
 from uuid import uuid4
 
 SEGMENT_BYTES = 1 << 20
-"""A segment that has grown to this is closed, so that it can be removed."""
+"""A segment that has grown to this is closed, so that it can be removed. In a backlog each one is
+longer than the last, so that the files stay few: 10 GB of it are some 140."""
+ADOPTED_AT_ONCE = 50
+"""Segments of the dead that are held open; the rest waits for these to be booked."""
 
 _SUFFIX = ".journal"
 _UNLOCKED_SUFFIX = ".new"
+_STALE_SECONDS = 60.0
 _READ_BYTES = 1 << 18
 
 
@@ -125,15 +131,19 @@ class Journal:
             current = self._current = self._begin()
             self.segments.append(current)
         current.append(line)
-        if current.size >= SEGMENT_BYTES:
+        if current.size >= SEGMENT_BYTES * len(self.segments):
             current.closed_to_writing = True
 
     def adopt(self) -> list[Segment]:
         """Take over what dead processes left."""
         known = {segment.path for segment in self.segments}
-        paths = sorted(self._directory.glob(f"{self._owner}-*{_SUFFIX}"), key=_age)
+        paths = sorted(self._directory.glob(f"{self._owner}-*{_SUFFIX}"), key=_written_at)
         tried = (_locked(path) for path in paths if path not in known)
-        found = [segment for segment in tried if segment is not None]
+        room = max(ADOPTED_AT_ONCE - len(self.segments), 0)
+        found = list(islice((segment for segment in tried if segment is not None), room))
+        for path in self._directory.glob(f"{self._owner}-*{_UNLOCKED_SUFFIX}"):
+            if time() - _written_at(path) > _STALE_SECONDS:  # who made it died before it had a name
+                path.unlink(missing_ok=True)
         self.segments = [*found, *self.segments]
         return found
 
@@ -182,11 +192,12 @@ class Journal:
         return Segment(path, handle, 0)
 
 
-def _age(path: Path) -> float:
+def _written_at(path: Path) -> float:
+    """When it was last written, in seconds since 1970."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:
-        return 0.0
+        return time()
 
 
 def _locked(path: Path) -> Segment | None:

@@ -36,7 +36,9 @@ class Place:
         """Make the journal's directory. Raises DatabaseError where nothing can be written."""
         probe = self.journal / f".{self.owner}.probe"
         try:
-            self.journal.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Nobody else's business: the parent holds the database, if nothing else is said.
+            self.journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.journal.mkdir(exist_ok=True, mode=0o700)
             probe.touch()
             probe.unlink(missing_ok=True)
         except OSError as error:

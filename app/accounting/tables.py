@@ -114,4 +114,4 @@ daily_tags = Table(
     Column("tag", Text, primary_key=True),
     *_measures(),
 )
-"""The same by tag. A request with two tags is in both sums."""
+"""The same by tag: a request with two tags is in both sums, one without is in that of `none`."""

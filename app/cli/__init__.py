@@ -23,6 +23,7 @@ COMMANDS = {
     "schema": "Print the JSON Schema of the configuration.",
     "serve": "Serve a configuration.",
     "simulate": "Run the scripted upstream by itself.",
+    "spend": "Show what was spent, on what.",
     "train": "Build a router from outcomes.",
 }
 

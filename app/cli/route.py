@@ -45,7 +45,7 @@ def command(prompt: str, file: Path, model: str, neighbours: int, as_json: bool)
     now = perf_counter()
     request = openai_chat.parse(body, request_id="cli", started=now, received=now, max_images=0)
     pipeline = offline_pipeline(compile_config(load(file)))
-    account = asyncio.run(pipeline.explain(request, ANONYMOUS, neighbours))
+    account = asyncio.run(pipeline.explain(request, neighbours, ANONYMOUS))
     if as_json:
         click.echo(orjson.dumps(account, option=orjson.OPT_INDENT_2))
     else:

@@ -18,7 +18,7 @@ from app.config.schema import Config, SimulatedUpstream
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
+DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 
 @click.command(name="serve")
@@ -26,7 +26,7 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
     "--config",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=_DEFAULT_CONFIG,
+    default=DEFAULT_CONFIG,
     envvar="POINTSMAN_CONFIG",
     show_default="configs/demo.yaml",
     help="The YAML to serve.",

@@ -30,23 +30,28 @@ def test_serving_with_the_default_encoder_needs_no_heavy_library() -> None:
     modules = imported_by(SERVE)
     assert {"faiss", "onnxruntime"} <= modules
     assert not modules & heavy
+    # It is for the background, where it is loaded once requests are served.
+    assert "sqlalchemy" not in modules
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "check", "simulate", "demo", "route", "train", "eval", "keys"]
+    "command", ["serve", "check", "simulate", "demo", "route", "spend", "train", "eval", "keys"]
 )
 def test_help_is_light(command: str) -> None:
     """`--help` must answer at once: what is heavy loads when it is used."""
     modules = imported_by(f"import app.cli.{command}")
-    assert not modules & {
-        "faiss",
-        "onnxruntime",
-        "numpy",
-        "aiohttp",
-        "torch",
-        "matplotlib",
-        "sqlalchemy",
-    }
+    heavy = {"faiss", "onnxruntime", "numpy", "aiohttp", "sqlalchemy", "torch", "matplotlib"}
+    assert not modules & heavy
+
+
+def test_checking_a_configuration_needs_no_database_library() -> None:
+    modules = imported_by(
+        "from app.cli import main\n"
+        "try: main(['check', 'configs/demo.yaml'])\n"
+        "except SystemExit: pass"
+    )
+    assert "faiss" in modules
+    assert not modules & {"sqlalchemy", "alembic", "asyncpg"}
 
 
 def test_no_library_keeps_a_log_of_its_use(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def test_metric_names() -> None:
         "pointsman_decisions_total",
         "pointsman_encode_seconds",
         "pointsman_encoder_cache_total",
+        "pointsman_ledger_errors_total",
+        "pointsman_ledger_lag_seconds",
+        "pointsman_ledger_lost_records_total",
+        "pointsman_ledger_pending_records",
+        "pointsman_ledger_records_total",
         "pointsman_novelty_ratio",
         "pointsman_overhead_seconds",
         "pointsman_overspent_dollars_total",
@@ -64,7 +69,7 @@ def test_metric_names() -> None:
 def test_commands() -> None:
     assert list(COMMANDS) == [
         "calibrate", "check", "compare", "demo", "encoder", "eval", "keys", "models", "route",
-        "schema", "serve", "simulate", "train",
+        "schema", "serve", "simulate", "spend", "train",
     ]  # fmt: skip
 
 

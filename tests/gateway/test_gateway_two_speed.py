@@ -31,6 +31,7 @@ routes:
   auto: {{candidates: [small, large]}}
   thorough: {{candidates: [small, large], encode: always}}
   fast: {{candidates: [small, large], encode: never}}
+ledger: null
 """
 
 

@@ -69,3 +69,11 @@ def test_a_foreign_encoder_matters_only_to_who_uses_it(compiled: Compile) -> Non
 def test_stated_qualities_are_never_encoded_for(compiled: Compile) -> None:
     routes = compiled("when-unsure").names.routes
     assert (routes["auto"].encode, routes["stated"].encode) == ("when-unsure", "never")
+
+
+def test_a_database_without_its_driver(compiled: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "find_spec", lambda _: None)
+    assert compiled("never").config.ledger is not None
+    text = TEXT.replace("ENCODE", "never") + "ledger: {url: 'postgresql://me@host/name'}\n"
+    with pytest.raises(ConfigError, match=r"ledger\.url: PostgreSQL needs a driver .*\[postgres\]"):
+        compiling.compile_config(loads(text))

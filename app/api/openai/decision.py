@@ -46,6 +46,6 @@ def doors(pipeline: Pipeline, limits: Server) -> APIRouter:
             chat = await read_request(request.scope, request.receive, limits, perf_counter())
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)  # nobody reads it
-        return await pipeline.explain(chat, request.scope[CALLER], neighbours)
+        return await pipeline.explain(chat, neighbours, request.scope[CALLER])
 
     return router

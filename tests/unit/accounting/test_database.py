@@ -65,8 +65,16 @@ async def test_what_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(UNAVAILABLE):
         await Database.open("postgresql://nobody@127.0.0.1:1/none")
     (tmp_path / "file").touch()
-    with pytest.raises(DatabaseError, match="directory can't be made"):
+    with pytest.raises(DatabaseError, match=r"ledger\.db can't be opened: "):
         await Database.open(f"sqlite:///{tmp_path}/file/ledger.db")
+
+
+async def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path}/new/ledger.db")
+    files = [tmp_path / "new", *(tmp_path / "new").iterdir()]
+    assert len(files) == 4
+    assert [file.stat().st_mode & 0o077 for file in files] == [0] * 4
+    await database.close()
 
 
 async def test_one_at_a_time(database_url: str) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from time import time
 
 import pytest
 
@@ -124,6 +125,41 @@ def test_a_disk_that_lets_nothing_be_undone_begins_anew(
     journal.append(b"third\n")
     assert len(journal.segments) == 2
     assert read_all(journal) == [b"first", b"third"]
+
+
+def test_a_long_backlog_is_few_files(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "SEGMENT_BYTES", 1_000)
+    for _ in range(5_000):
+        journal.append(b"x" * 99 + b"\n")
+    assert 20 < len(journal.segments) < 35
+    assert len(read_all(journal, 1_000)) == 5_000
+
+
+def test_the_dead_are_many_and_are_taken_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "ADOPTED_AT_ONCE", 3)
+    for n in range(5):
+        dead = Journal(tmp_path, "db")
+        dead.append(b"%d\n" % n)
+        dead.close()
+    heir = Journal(tmp_path, "db")
+    assert len(heir.adopt()) == 3
+    assert heir.adopt() == []
+    for segment in list(heir.segments):
+        heir.remove(segment)
+    assert len(heir.adopt()) == 2
+
+
+def test_a_file_whose_maker_died_before_it_had_a_name_goes(
+    journal: Journal, tmp_path: Path
+) -> None:
+    for name, age in (("old", 100), ("young", 1)):
+        file = tmp_path / f"db-{name}.new"
+        file.touch()
+        os.utime(file, (time() - age, time() - age))
+    journal.adopt()
+    assert [file.name for file in tmp_path.iterdir()] == ["db-young.new"]
 
 
 def test_nobody_else_may_read_it(journal: Journal, tmp_path: Path) -> None:

@@ -123,6 +123,26 @@ def test_a_mistake_is_named_with_its_line(old: str, new: str, message: str) -> N
     assert any(problem.startswith(message) for problem in found), found
 
 
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("{url: 'mysql://h/d'}", "<config>:8: ledger.url: must be sqlite:///PATH or postgresql://"),
+        ("{url: 'sqlite:///'}", "<config>:8: ledger.url: must be sqlite:///PATH"),
+        ("{url: 'sqlite:///:memory:'}", "<config>:8: ledger.url: must be on the disk"),
+        ("{retention_days: 0}", "<config>:8: ledger.retention_days: input should be greater"),
+        ("{keep_prompts: true}", "unknown key (did you mean `keep_prompt_text`?)"),
+    ],
+)
+def test_a_mistaken_ledger_is_named(written: str, message: str) -> None:
+    (problem,) = problems(f"{VALID}ledger: {written}\n")
+    assert message in problem
+
+
+@pytest.mark.parametrize("written", ["null", "{url: null}", "{url: 'postgres://u:p@h:1/d'}", "{}"])
+def test_a_ledger_may_be_elsewhere_or_nowhere(written: str) -> None:
+    loads(f"{VALID}ledger: {written}\n")
+
+
 def test_every_mistake_is_reported_at_once() -> None:
     text = VALID.replace("kind: openai", "knd: openai").replace("small, large", "small, lrge")
     assert len(problems(text + "sever: {}\n")) >= 3

@@ -41,8 +41,8 @@ def upgrade() -> None:
         tags = "SELECT DISTINCT jsonb_array_elements_text(tags) AS tag, id AS of_id FROM requests"
     op.execute(
         f"INSERT INTO daily_tags (day, tag, {columns}) "  # noqa: S608
-        f"SELECT {_DAY}, tag, {sums} FROM requests "
-        f"JOIN ({tags}) AS tagged ON of_id = requests.id GROUP BY 1, 2"
+        f"SELECT {_DAY}, coalesce(tag, 'none'), {sums} FROM requests "
+        f"LEFT JOIN ({tags}) AS tagged ON of_id = requests.id GROUP BY 1, 2"
     )
 
 
