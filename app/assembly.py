@@ -5,15 +5,20 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
+from app.accounting.key_opening import database_url, key_hasher, may_hold_keys, open_store
+from app.accounting.key_watch import KeyWatch
+from app.accounting.keyring import Keyring
 from app.accounting.ledger import Ledger, kept
 from app.accounting.place import Place
+from app.api import admin
 from app.api import routes as doors
+from app.api.access import Access, nothing_new
 from app.compiling import Compiled, compile_config
 from app.config import schema
 from app.config.load import Loaded, load
@@ -31,6 +36,9 @@ SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 
 def application(loaded: Loaded) -> FastAPI:
     """The wired gateway. Its lifespan opens and closes what it holds."""
+    url = database_url(loaded)
+    if url is not None:
+        key_hasher(loaded)  # made now if need be: every process that serves must find the same
     compiled = compile_config(loaded)
     server = compiled.config.server
     for warning in compiled.warnings:
@@ -46,18 +54,29 @@ def application(loaded: Loaded) -> FastAPI:
         ledger=(ledger := _ledger(loaded, metrics)),
     )
 
+    watch = None if url is None else _watch(compiled.keyring, url)
+    access = Access(compiled.keyring, watch.refresh if watch else nothing_new)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         # What was built until now lives as long as the process: the collector need not look again.
         gc.collect()
         gc.freeze()
-        async with kept(ledger), client:
+        async with kept(ledger), watch.running() if watch else nullcontext(), client:
             yield {"header_timeout_seconds": server.header_timeout_seconds}
         if embedder is not None:
             embedder.close()
         metrics.close()
 
-    return doors.application(pipeline, server, lifespan)
+    app = doors.application(pipeline, server, access, lifespan)
+    app.include_router(admin.doors(access, watch, compiled.config.keys, compiled.names))
+    return app
+
+
+def _watch(keyring: Keyring, url: str) -> KeyWatch:
+    if may_hold_keys(url):
+        keyring.awaits = True
+    return KeyWatch(keyring, lambda: open_store(url, keyring.hasher, serves=True))
 
 
 def offline_pipeline(compiled: Compiled) -> Pipeline:

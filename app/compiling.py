@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import time
 
+from app.accounting.declared import keyring
+from app.accounting.keyring import Keyring
 from app.catalog import pricing
 from app.catalog.model import Model
 from app.catalog.prices import today
@@ -51,6 +53,7 @@ class Compiled:
     names: Names
     encoder: Encoder | None
     """None where no route encodes."""
+    keyring: Keyring
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
     ready: Mapping[str, Ready] = field(default_factory=dict)
@@ -90,12 +93,14 @@ def compile_config(loaded: Loaded) -> Compiled:
             problems.append(document.problem(("encoder",), str(error)))
     problems += _foreign_encoders(loaded, artifacts, encoder)
     problems += _missing_promises(loaded, models, artifacts)
+    keys, wrong_with_keys = keyring(loaded, os.environ)
+    problems += wrong_with_keys
     problems += _missing_driver(loaded)
     problems += pricing.problems(loaded, models)
     if problems:
         raise ConfigError(in_order(problems))
     warnings = tuple(_doubts(loaded, models, artifacts))
-    return Compiled(config, models, names, encoder, warnings, ready)
+    return Compiled(config, models, names, encoder, keys, warnings, ready)
 
 
 def router_directory(name: str, folder: Path) -> Path:

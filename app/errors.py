@@ -9,6 +9,7 @@ delivery never guesses.
     ├── ConfigError        the YAML is wrong; carries every problem found
     ├── ArtifactError      a router artifact or encoder is missing, truncated or of another version
     ├── DataError          an outcome file is wrong
+    ├── KeySecretError     what key hashes are keyed with is missing or no use
     ├── DatabaseError      the database can't be used: its address, or a schema from the future
     └── GatewayError
         ├── CallerError    the request is wrong: 4xx, code caller_*
@@ -63,6 +64,10 @@ class ArtifactError(PointsmanError):
 
 class DataError(PointsmanError):
     """An outcome file can't be read; the message names file, row and field."""
+
+
+class KeySecretError(PointsmanError):
+    """The key secret can't be had or kept; the message says what to do."""
 
 
 class DatabaseError(PointsmanError):
@@ -137,6 +142,57 @@ class UnknownPath(CallerError):
 class MethodNotAllowed(CallerError):
     status = 405
     code = "caller_method_not_allowed"
+
+
+class KeyRefused(CallerError):
+    """No key, or none that is valid now. The code is the one that OpenAI's clients know."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=[("www-authenticate", "Bearer")])
+
+
+class UnknownKey(KeyRefused):
+    """No key is known by this text; the database may have one that has not been read yet."""
+
+    def __init__(self) -> None:
+        super().__init__("This key is not valid.")
+
+
+class OutOfScope(CallerError):
+    """The key is valid and not for this; the message says what it is for."""
+
+    status = 403
+    type = "permission_error"
+    code = "caller_out_of_scope"
+
+
+class ForeignOrigin(CallerError):
+    """A web page of somebody else's asks, through the browser of who runs an open gateway."""
+
+    status = 403
+    type = "permission_error"
+    code = "caller_foreign_origin"
+
+
+class UnknownKeyId(CallerError):
+    status = 404
+    type = "not_found_error"
+    code = "caller_unknown_key"
+
+
+class FixedKey(CallerError):
+    """A revoked key can't be changed, and one of the YAML only there."""
+
+    status = 409
+    code = "caller_key_is_fixed"
+
+
+class NoDatabase(CallerError):
+    status = 409
+    code = "caller_no_database"
 
 
 class NoEligibleCandidate(CallerError):
@@ -241,3 +297,13 @@ class UpstreamRefusedRequest(UpstreamError):
 
 class GatewayFault(GatewayError):
     """A failure of Pointsman's own."""
+
+
+class KeysUnavailable(GatewayFault):
+    """The database that may know a key can't be reached: neither valid nor not."""
+
+    status = 503
+    code = "gateway_keys_unavailable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=[("retry-after", "1")])

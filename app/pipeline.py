@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from app.accounting.caller import Caller
 from app.accounting.charges import charge
 from app.accounting.ledger import Ledger
 from app.catalog.model import Model
@@ -50,13 +51,13 @@ class Pipeline:
     _warned: set[str] = field(default_factory=set)
     """What has been told of models' prices and reports."""
 
-    async def chat(self, request: Request) -> Reply | StreamReply:
+    async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
         record = Record(request.id, request.started, request.received)
         self.metrics.in_flight.inc()
         decision: Decision | None = None
         try:
-            target = self.admit(request, record)
+            target = self.admit(request, record, caller)
             facts = inspect(request.payload)
             record.expected_input_tokens = facts.input_tokens
             decision = await self.decide(target, facts, record)
@@ -82,9 +83,10 @@ class Pipeline:
         self.metrics.in_flight.inc()
         return self._refused(record, None, error)
 
-    def admit(self, request: Request, record: Record) -> Route | Model:
-        """What the request asks for. Raises UnknownModel."""
-        target = self.names.resolve(request.model)
+    def admit(self, request: Request, record: Record, caller: Caller) -> Route | Model:
+        """What the request asks for, if this caller may. Raises UnknownModel or OutOfScope."""
+        record.key_id, record.tags = caller.key_id, caller.tags
+        target = self.names.resolve(request.model, caller)
         record.route = PINNED if isinstance(target, Model) else target.name
         return target
 
@@ -139,9 +141,9 @@ class Pipeline:
             log.exception("route %s could not predict", route.name, exc_info=error)
             return by_rule(route, facts, "prediction_failed")
 
-    async def explain(self, request: Request, neighbours: int) -> dict[str, Any]:
+    async def explain(self, request: Request, neighbours: int, caller: Caller) -> dict[str, Any]:
         """The decision on a request with its evidence, no model called. Raises CallerError."""
-        target = self.names.resolve(request.model)
+        target = self.names.resolve(request.model, caller)
         facts = inspect(request.payload)
         if isinstance(target, Model):
             return explain(pin(target), facts)

@@ -11,7 +11,8 @@ from app.accounting.limits import Limits
 class Caller:
     """One caller. `key_id` is None where no key is asked for; it is not the key, and may be shown.
 
-    `routes` and `models` are the names it may ask for, None for all of them.
+    `routes` and `models` are the names it may ask for, None for all of them; `admin`
+    opens the admin doors and `metrics` the metrics.
     """
 
     key_id: str | None = None
@@ -20,7 +21,12 @@ class Caller:
     routes: frozenset[str] | None = None
     models: frozenset[str] | None = None
     admin: bool = False
+    metrics: bool = False
     limits: Limits | None = None
+
+    @property
+    def scoped(self) -> bool:
+        return self.routes is not None or self.models is not None
 
 
 ANONYMOUS = Caller()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from app import __version__
 from app.accounting.ledger import Ledger
+from app.api.access import Access
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
-def doors(metrics: Metrics, ledger: Ledger | None = None) -> APIRouter:
+def doors(metrics: Metrics, access: Access, ledger: Ledger | None = None) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez", summary="The process runs and its event loop turns")
@@ -25,7 +26,12 @@ def doors(metrics: Metrics, ledger: Ledger | None = None) -> APIRouter:
         books = "off" if ledger is None else ledger.state
         return {"status": "ready", "version": __version__, "ledger": books}
 
-    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        dependencies=[Depends(access.metrics)],
+    )
     def exposition() -> Response:
         # A plain function: rendering takes milliseconds, so it runs in a thread.
         return Response(metrics.render(), media_type=CONTENT_TYPE)

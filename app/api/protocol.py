@@ -19,6 +19,7 @@ from app.wire.openai_chat import error_body
 MAX_HEAD_BYTES = 64 * 1024
 _DEFAULT_HEADER_SECONDS = 10.0
 _LINGER_SECONDS = 2.0
+_REST_SECONDS = 10.0
 _LINGER_BYTES = 64 * 1024 * 1024
 
 
@@ -44,6 +45,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_body = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
         self._refused = False
         self._discarded = 0
         self._refusal = (400, "caller_invalid_http", "This is not a valid HTTP request.")
@@ -54,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        self._stop_rest_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -62,6 +65,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._in_body and b"pgrade" in data:
             data = _without_upgrade(data)
+        if self._in_body and self.cycle.response_complete:
+            self._discard(data)  # counted; the parser throws it away
         super().data_received(data)
         if not self._head_pending or self._refused or self.parser is None:
             return
@@ -72,8 +77,22 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._head_timer is None:
             self._start_head_timer()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing() or not (self._in_body and self.cycle.response_complete):
+            return
+        # Answered before the body was whole, which nobody reads any more. Whoever is in the middle
+        # of sending it sees the answer only if the rest is taken, for a while; who waits to be
+        # asked for it need not send it.
+        if self.expect_100_continue:
+            self.transport.close()
+        else:
+            self._rest_timer = self.loop.call_later(_REST_SECONDS, self.transport.close)
+
     def on_message_complete(self) -> None:
         self._in_body = False
+        self._discarded = 0
+        self._stop_rest_timer()
         super().on_message_complete()
 
     def on_message_begin(self) -> None:
@@ -127,6 +146,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_rest_timer(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
 
     def _head_too_slow(self) -> None:
         self._head_timer = None

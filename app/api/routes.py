@@ -17,7 +17,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
+from app.accounting.caller import ANONYMOUS
 from app.api import probes, wire
+from app.api.access import CALLER, Access
 from app.api.openai import decision, models
 from app.api.openai.chat import ChatDoor
 from app.config.schema import Server
@@ -42,6 +44,7 @@ class Gateway(FastAPI):
 
     hot: Mapping[tuple[str, str], ASGIApp]
     """ASGI applications by method and path."""
+    access: Access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,10 +54,22 @@ class Gateway(FastAPI):
         if door is not None:
             await door(scope, receive, send)
         else:
-            await super().__call__(scope, receive, _with_request_id(send))
+            await self._serve(scope, receive, _with_request_id(send))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[CALLER] = ANONYMOUS
+        if not self.access.is_open(scope):
+            try:
+                scope[CALLER] = await self.access.caller(scope)
+            except GatewayError as error:
+                await wire.send_reply(send, wire.refusal(error))
+                return
+        await super().__call__(scope, receive, send)
 
 
-def application(pipeline: Pipeline, limits: Server, lifespan: Lifespan | None = None) -> Gateway:
+def application(
+    pipeline: Pipeline, limits: Server, access: Access, lifespan: Lifespan | None = None
+) -> Gateway:
     """Every door of the gateway."""
     app = Gateway(
         title="Pointsman",
@@ -64,13 +79,14 @@ def application(pipeline: Pipeline, limits: Server, lifespan: Lifespan | None = 
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    chat = ChatDoor(pipeline, limits)
+    app.access = access
+    chat = ChatDoor(pipeline, limits, access)
     app.hot = {("POST", CHAT): chat}
     # Also in the table, for 405 on other methods and for who mounts the application.
     app.router.routes.append(Route(CHAT, chat, methods=["POST"]))
     app.include_router(models.doors(pipeline.names))
     app.include_router(decision.doors(pipeline, limits))
-    app.include_router(probes.doors(pipeline.metrics, pipeline.ledger))
+    app.include_router(probes.doors(pipeline.metrics, access, pipeline.ledger))
     app.add_exception_handler(GatewayError, _refused)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)

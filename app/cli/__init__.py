@@ -19,6 +19,7 @@ COMMANDS = {
     "encoder": "Export and check the encoder.",
     "eval": "Score a router on prompts it was not trained on.",
     "import-litellm": "Turn the configuration of a LiteLLM proxy into one of Pointsman's.",
+    "keys": "Make, list, replace and revoke the keys of clients.",
     "models": "List the models that a router has outcomes of.",
     "route": "Explain where a prompt would go, without calling a model.",
     "schema": "Print the JSON Schema of the configuration.",

@@ -69,7 +69,7 @@ async def _run(
     from app.cli.demo_traffic import asks, send_all
 
     first, *rest = asks(requests, model)
-    before = read_totals(_metrics(url))
+    before = read_totals(_metrics(url, headers))
     outcomes = await send_all(url, [first], headers, lambda: None)
     if outcomes[0].status == 200 and not outcomes[0].simulated and not paid:
         raise click.ClickException(
@@ -79,7 +79,7 @@ async def _run(
     with Progress(console=Console(stderr=True), disable=quiet, transient=True) as progress:
         bar = progress.add_task("Sending", total=requests, completed=1)
         outcomes += await send_all(url, rest, headers, lambda: progress.advance(bar))
-    return report(outcomes, before, read_totals(_metrics(url)))
+    return report(outcomes, before, read_totals(_metrics(url, headers)))
 
 
 def is_ready(url: str) -> bool:
@@ -92,10 +92,10 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def _metrics(url: str) -> str:
+def _metrics(url: str, headers: dict[str, str]) -> str:
     import httpx2
 
-    response = httpx2.get(f"{url}/metrics", timeout=30)
+    response = httpx2.get(f"{url}/metrics", headers=headers, timeout=30)
     return response.text if response.status_code == 200 else ""
 
 

@@ -33,6 +33,7 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 @click.option("--json", "as_json", is_flag=True, help="As POST /v1/decision answers.")
 def command(prompt: str, file: Path, model: str, neighbours: int, as_json: bool) -> None:
     """Explain how PROMPT would be routed."""
+    from app.accounting.caller import ANONYMOUS
     from app.assembly import offline_pipeline
     from app.compiling import compile_config
     from app.config.load import load
@@ -44,7 +45,7 @@ def command(prompt: str, file: Path, model: str, neighbours: int, as_json: bool)
     now = perf_counter()
     request = openai_chat.parse(body, request_id="cli", started=now, received=now, max_images=0)
     pipeline = offline_pipeline(compile_config(load(file)))
-    account = asyncio.run(pipeline.explain(request, neighbours))
+    account = asyncio.run(pipeline.explain(request, neighbours, ANONYMOUS))
     if as_json:
         click.echo(orjson.dumps(account, option=orjson.OPT_INDENT_2))
     else:

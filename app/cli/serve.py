@@ -46,6 +46,7 @@ def command(
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
 
+    from app.accounting.declared import HOST_VARIABLE
     from app.accounting.place import Place
     from app.assembly import CONFIG_VARIABLE
     from app.compiling import WORKERS_VARIABLE
@@ -60,6 +61,7 @@ def command(
     workers = workers or server.workers
     os.environ[CONFIG_VARIABLE] = str(file)
     os.environ[WORKERS_VARIABLE] = str(workers)
+    os.environ[HOST_VARIABLE] = host
     configure(log_level.upper())
     with ExitStack() as stack:
         stack.enter_context(_shared_metrics(workers))

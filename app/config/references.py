@@ -27,6 +27,7 @@ def check(document: Document) -> list[Problem]:
         *_upstreams_of_models(document, models, upstreams),
         *_models_of_routes(document, routes, models),
         *_clashes(document, routes, models),
+        *_scopes_of_keys(document, routes, models),
     ]
 
 
@@ -85,6 +86,32 @@ def _models_of_routes(
                             f"`{model}` is not a candidate of this route",
                             nearest(model, named),
                         )
+
+
+def _scopes_of_keys(
+    document: Document, routes: Mapping[str, Any], models: Mapping[str, Any]
+) -> Iterator[Problem]:
+    entries = document.values.get("keys")
+    if not isinstance(entries, list):
+        return
+    words = [
+        *routes,
+        *(alias for route in routes.values() for _, alias in strings(route, "aliases")),
+    ]
+    ids: set[str] = set()
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            continue
+        for kind, known in (("routes", words), ("models", [*models])):
+            for path, name in strings(entry, kind):
+                if name not in known:
+                    yield document.problem(
+                        ("keys", i, *path), f"no {kind[:-1]} named `{name}`", nearest(name, known)
+                    )
+        for path, key_id in strings(entry, "id"):
+            if key_id in ids:
+                yield document.problem(("keys", i, *path), f"`{key_id}` is listed twice")
+            ids.add(key_id)
 
 
 def _clashes(

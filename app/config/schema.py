@@ -7,12 +7,14 @@ Only shape and ranges are checked here; names that must exist elsewhere in the f
 
 from __future__ import annotations
 
-from datetime import date
+import re
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -84,6 +86,36 @@ def _day(value: object) -> object:
     return value
 
 
+def _moment(value: object) -> object:
+    """YAML knows dates and moments; JSON writes both as text. What has no zone is UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        raise ValueError("must be a date or a moment, such as 2027-01-31 or 2027-01-31T12:00:00Z")
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+def _key_id(text: str) -> str:
+    if re.fullmatch(_KEY_ID, text) is None:
+        raise ValueError("must be 4 to 32 lower-case letters and digits")
+    if text in ("admin", "none"):
+        raise ValueError("is reserved: it stands for the admin key, or for none")
+    return text
+
+
+def _key_hash(text: str) -> str:
+    if re.fullmatch(_KEY_HASH, text) is None:
+        raise ValueError("must be a hash as `pointsman keys hash` makes it, never the key itself")
+    return text
+
+
+_KEY_ID = "^[a-z0-9]{4,32}$"
+_KEY_HASH = "^blake2b:[0-9a-f]{8}:[0-9a-f]{64}$"
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 ApiKey = Annotated[SecretStr, BeforeValidator(_api_key)]
 BaseURL = Annotated[str, AfterValidator(_base_url)]
@@ -96,6 +128,10 @@ UsdPerRequest = Annotated[Decimal, Field(ge=0, le=1_000, decimal_places=9)]
 TierName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Day = Annotated[date, BeforeValidator(_day)]
 Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=9)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+KeyId = Annotated[str, AfterValidator(_key_id), Field(json_schema_extra={"pattern": _KEY_ID})]
+KeyHash = Annotated[str, AfterValidator(_key_hash), Field(json_schema_extra={"pattern": _KEY_HASH})]
+Names = Annotated[list[Name], Field(max_length=1000)]
 Capability = Literal[
     "tools", "parallel_tools", "vision", "audio", "json_object", "json_schema", "logprobs", "files"
 ]
@@ -111,6 +147,11 @@ class Server(Written):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
     workers: int = Field(default=1, ge=1, le=256)
+    allow_anonymous: bool | None = Field(
+        default=None,
+        description="Whether who sends no key is served. Left out: as long as there is no key at "
+        "all, on loopback only.",
+    )
     max_body_bytes: int = Field(
         default=25 * 1024 * 1024, ge=1024, description="A larger request is answered with 413."
     )
@@ -331,6 +372,29 @@ class Limits(Written):
     )
 
 
+class KeyTerms(Written):
+    """What a key is for. With neither `routes` nor `models` it may ask for all of them; with one
+    of the two, for nothing but what is listed."""
+
+    name: Name | None = Field(default=None, description="For people; the id if left out.")
+    routes: Names | None = Field(default=None, description="Routes it may ask for.")
+    models: Names | None = Field(default=None, description="Models it may ask for by name.")
+    admin: bool = Field(default=False, description="It may make, change and revoke keys.")
+    metrics: bool = Field(default=False, description="It may read /metrics.")
+    expires: Moment | None = Field(default=None, description="A date or a moment; UTC if unsaid.")
+    tags: Annotated[list[Name], Field(max_length=32)] = Field(
+        default_factory=list, description="What its requests are booked under."
+    )
+    limits: Limits | None = None
+
+
+class Key(KeyTerms):
+    """A key known by its hash, without a database. `pointsman keys hash` makes the entry."""
+
+    id: KeyId = Field(description="Not secret: the part of the key after `pm-`.")
+    hash: KeyHash = Field(description="Of the key's text, with the key secret.")
+
+
 class QualityObjective(Written):
     """The cheapest model whose predicted quality is at least `keep` of the best candidate's."""
 
@@ -484,6 +548,9 @@ class Config(Written):
     )
     server: Server = Server()
     encoder: Encoder = Encoder()
+    keys: list[Key] = Field(
+        default_factory=list, description="Keys of clients; others are kept in the database."
+    )
     ledger: Ledger | None = Ledger()
     upstreams: dict[Name, Upstream] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)

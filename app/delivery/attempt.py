@@ -45,6 +45,7 @@ class Whole:
 class Opened:
     """A stream whose first event has come; `first` is that block, not yet passed on."""
 
+    upstream: Upstream
     answer: Answer
     buffer: EventBuffer
     reader: StreamReader
@@ -61,15 +62,17 @@ async def attempt(request: Request, model: Model, upstream: Upstream) -> Whole |
             error.charged = False
             raise error
         if request.stream:
-            return await _open(request, model, answer)
-        return Whole(*openai_chat.read_reply(await answer.read(), model.name))
+            return await _open(request, model, answer, upstream)
+        whole = await answer.read()
+        withhold_secrets(upstream, whole)
+        return Whole(*openai_chat.read_reply(whole, model.name))
     except BaseException:
         # Also when the client hung up: the upstream must stop working for nobody.
         answer.close()
         raise
 
 
-async def _open(request: Request, model: Model, answer: Answer) -> Opened:
+async def _open(request: Request, model: Model, answer: Answer, upstream: Upstream) -> Opened:
     """Read up to and including the first event."""
     reader = StreamReader(model.name, hide_usage=not request.include_usage)
     buffer = EventBuffer()
@@ -79,10 +82,19 @@ async def _open(request: Request, model: Model, answer: Answer) -> Opened:
         if not whole:
             continue
         early += whole
+        withhold_secrets(upstream, whole)
         if reader.open(whole):
             answer.begin()
-            return Opened(answer, buffer, reader, early)
+            return Opened(upstream, answer, buffer, reader, early)
     raise MalformedReply("The upstream's stream ended before its first chunk.")
+
+
+def withhold_secrets(upstream: Upstream, whole: bytes) -> None:
+    """Raises MalformedReply for an answer that quotes what the gateway sent with the request."""
+    if upstream.mentions_secret(whole):
+        raise MalformedReply(
+            f"Upstream `{upstream.name}` quoted the gateway's credentials; its answer is withheld."
+        )
 
 
 def _error(
@@ -101,7 +113,7 @@ def _error(
             wait = headers.get("Retry-After")
             return UpstreamRateLimited(
                 f"Upstream `{name}` is over its rate limit (429).",
-                headers=[("retry-after", wait)] if wait and wait.isascii() else [],
+                headers=[("retry-after", wait)] if wait and _is_plain(wait) else [],
             )
         case 409 | 425:
             return UpstreamServerError(f"Upstream `{name}` asked to try again ({status}).")
@@ -110,6 +122,11 @@ def _error(
         case _ if status < 400:
             return MalformedReply(f"Upstream `{name}` answered {status}; it is not followed.")
     return _refusal(upstream, status, body)
+
+
+def _is_plain(value: str) -> bool:
+    """Whether a header of an upstream may become one of ours."""
+    return len(value) <= 64 and value.isascii() and value.isprintable()
 
 
 def _refusal(upstream: Upstream, status: int, body: bytes) -> UpstreamError:

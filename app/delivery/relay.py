@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-from app.delivery.attempt import Opened
+from app.delivery.attempt import Opened, withhold_secrets
 from app.errors import UpstreamCut, UpstreamError
 from app.wire import sse
 from app.wire.openai_chat import error_body, is_whole
@@ -43,6 +43,7 @@ class Relay:
                         yield tail
                     break
                 whole = buffer.feed(data)
+                withhold_secrets(self._opened.upstream, whole)
                 block = reader.feed(whole) if whole else b""
             if not reader.done and not reader.finished:
                 raise UpstreamCut("The upstream's stream ended before its answer did.")
@@ -59,6 +60,7 @@ class Relay:
         tail = self._opened.buffer.tail.strip()
         if not tail or not is_whole(sse.data_of(tail)):
             return b""
+        withhold_secrets(self._opened.upstream, tail)
         return self._opened.reader.feed(tail + b"\n\n")
 
     def close(self) -> None:

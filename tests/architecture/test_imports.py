@@ -35,7 +35,7 @@ def test_serving_with_the_default_encoder_needs_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "check", "simulate", "demo", "route", "spend", "train", "eval"]
+    "command", ["serve", "check", "simulate", "demo", "route", "spend", "train", "eval", "keys"]
 )
 def test_help_is_light(command: str) -> None:
     """`--help` must answer at once: what is heavy loads when it is used."""

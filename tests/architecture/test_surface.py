@@ -71,7 +71,7 @@ def test_metric_names() -> None:
 def test_commands() -> None:
     assert list(COMMANDS) == [
         "add-model", "calibrate", "check", "compare", "demo", "encoder", "eval", "import-litellm",
-        "models", "route", "schema", "serve", "simulate", "spend", "train",
+        "keys", "models", "route", "schema", "serve", "simulate", "spend", "train",
     ]  # fmt: skip
 
 

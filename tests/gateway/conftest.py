@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ class Gateway:
         self.url = url
         self.process = process
         self.http = httpx2.Client(base_url=url, timeout=30)
+        self.folder = log.parent
+        """Where its configuration is."""
         self._log = log
         self._read = 0
 
@@ -148,15 +151,15 @@ Serve = Callable[..., Gateway]
 
 @pytest.fixture(scope="session")
 def _serve(running_upstream: Control, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    served: dict[tuple[str, ...], Gateway] = {}
+    served: dict[tuple[Any, ...], Gateway] = {}
     with ExitStack() as stack:
 
-        def serve(text: str, *arguments: str) -> Gateway:
-            key = (text, *arguments)
+        def serve(text: str, *arguments: str, **environment: str) -> Gateway:
+            key = (text, *arguments, *environment.items())
             if key not in served:
                 folder = tmp_path_factory.mktemp("gateway")
                 (folder / "config.yaml").write_text(text.format(upstream=running_upstream.base_url))
-                served[key] = _start(folder, arguments, stack)
+                served[key] = _start(folder, arguments, stack, environment)
             return served[key]
 
         yield serve
@@ -171,8 +174,8 @@ def gateway(_serve: Serve, simulated: Control) -> Iterator[Serve]:
     """
     used: list[Gateway] = []
 
-    def serve(text: str = STANDARD, *arguments: str) -> Gateway:
-        one = _serve(text, *arguments)
+    def serve(text: str = STANDARD, *arguments: str, **environment: str) -> Gateway:
+        one = _serve(text, *arguments, **environment)
         used.append(one)
         return one
 
@@ -194,13 +197,21 @@ async def client(standard: Gateway) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-def _start(folder: Path, arguments: tuple[str, ...], stack: ExitStack) -> Gateway:
+def _start(
+    folder: Path,
+    arguments: tuple[str, ...],
+    stack: ExitStack,
+    environment: Mapping[str, str] | None = None,
+) -> Gateway:
     port = free_port()
     log = folder / "log"
     command = ["-m", "app.cli", "serve", "--config", str(folder / "config.yaml")]
     output = stack.enter_context(log.open("wb"))
     process = subprocess.Popen(
-        [sys.executable, *command, "--port", str(port), *arguments], stdout=output, stderr=output
+        [sys.executable, *command, "--port", str(port), *arguments],
+        stdout=output,
+        stderr=output,
+        env={**os.environ, **(environment or {})},
     )
     stack.callback(_stop, process)
     one = Gateway(f"http://127.0.0.1:{port}", process, log)

@@ -8,6 +8,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from app.accounting.caller import ANONYMOUS
 from app.catalog.model import Model, Prices
 from app.exchange.record import Record
 from app.exchange.request import Request
@@ -49,11 +50,11 @@ class World:
     async def decide(self, text: str) -> Decision:
         request = parsed(text)
         record = Record("r", request.started, request.received)
-        target = self.pipeline.admit(request, record)
+        target = self.pipeline.admit(request, record, ANONYMOUS)
         return await self.pipeline.decide(target, inspect(request.payload), record)
 
     async def explain(self, text: str, neighbours: int = 3) -> dict[str, Any]:
-        return await self.pipeline.explain(parsed(text), neighbours)
+        return await self.pipeline.explain(parsed(text), neighbours, ANONYMOUS)
 
     def predictions(self, speed: str) -> float:
         labels = {"route": "auto", "speed": speed}
@@ -149,7 +150,7 @@ async def test_nothing_is_encoded_where_nothing_is_predicted(world: Make) -> Non
         received=0.0,
         max_images=0,
     )
-    told = await one.pipeline.explain(request, 3)
+    told = await one.pipeline.explain(request, 3, ANONYMOUS)
     assert (told["speed"], told["encode"]) == (None, None)
     assert (await one.decide("")).speed == "text"
     assert one.encoder.encoded == []

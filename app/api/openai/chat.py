@@ -8,6 +8,7 @@ from time import perf_counter
 from starlette.types import Receive, Scope, Send
 
 from app.api import wire
+from app.api.access import Access
 from app.config.schema import Server
 from app.errors import GatewayError
 from app.exchange.reply import StreamReply
@@ -22,10 +23,13 @@ class ChatDoor:
 
     pipeline: Pipeline
     limits: Server
+    access: Access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
         try:
+            # Before the body: who has no key can't make the gateway hold one.
+            caller = await self.access.caller(scope)
             request = await read_request(scope, receive, self.limits, started)
         except GatewayError as error:
             await wire.send_reply(send, self.pipeline.refuse(wire.new_request_id(), started, error))
@@ -33,7 +37,7 @@ class ChatDoor:
         except wire.ClientGone:
             return
         with wire.hang_up_cancels(receive):
-            reply = await self.pipeline.chat(request)
+            reply = await self.pipeline.chat(request, caller)
             if isinstance(reply, StreamReply):
                 await wire.send_stream(send, reply)
             else:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from app.api.access import CALLER
 from app.api.openai.chat import read_request
 from app.api.wire import ClientGone
 from app.config.schema import Server
@@ -45,6 +46,6 @@ def doors(pipeline: Pipeline, limits: Server) -> APIRouter:
             chat = await read_request(request.scope, request.receive, limits, perf_counter())
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)  # nobody reads it
-        return await pipeline.explain(chat, neighbours)
+        return await pipeline.explain(chat, neighbours, request.scope[CALLER])
 
     return router

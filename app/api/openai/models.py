@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from app.accounting.caller import Caller
+from app.api.access import CALLER
 from app.routing.names import Names
 
 
@@ -13,13 +15,15 @@ def doors(names: Names) -> APIRouter:
     router = APIRouter(tags=["models"])
     cards = _cards(names)
 
-    @router.get("/v1/models", summary="Routes and models that `model` may name")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": list(cards.values())}
+    @router.get("/v1/models", summary="Routes and models that the caller's `model` may name")
+    async def models(request: Request) -> dict[str, Any]:
+        caller: Caller = request.scope[CALLER]
+        mine = [card for name, card in cards.items() if names.permits(caller, name)]
+        return {"object": "list", "data": mine}
 
     @router.get("/v1/models/{name:path}", summary="One of them")
-    async def model(name: str) -> dict[str, Any]:
-        target = names.resolve(name)  # raises with the nearest name
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        target = names.resolve(name, request.scope[CALLER])  # raises with the nearest name
         return cards[name if name in cards else target.name]
 
     return router

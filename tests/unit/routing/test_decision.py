@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app.accounting.caller import ANONYMOUS
 from app.catalog.model import Model, Prices
 from app.errors import NoEligibleCandidate, UnknownModel
 from app.routing.decision import by_rule, decide, eligible, obstacles, pin
@@ -122,16 +123,16 @@ def test_explanations_know_every_reason() -> None:
 def test_names_resolve() -> None:
     auto = route(SMALL, LARGE)
     names = Names({"auto": auto, "gpt-4": auto}, {"small": SMALL, "large": LARGE})
-    assert names.resolve("auto") is auto
-    assert names.resolve("gpt-4") is auto
-    assert names.resolve("pointsman/auto") is auto
-    assert names.resolve("small") is SMALL
-    by_threshold = names.resolve("router-knn-0.25")
+    assert names.resolve("auto", ANONYMOUS) is auto
+    assert names.resolve("gpt-4", ANONYMOUS) is auto
+    assert names.resolve("pointsman/auto", ANONYMOUS) is auto
+    assert names.resolve("small", ANONYMOUS) is SMALL
+    by_threshold = names.resolve("router-knn-0.25", ANONYMOUS)
     assert isinstance(by_threshold, Route)
     assert by_threshold.objective == Threshold(0.25, strong="large")
     for unknown in ("smal", "router-knn-2", "router-mf-0.1", "pointsman/small", ""):
         with pytest.raises(UnknownModel) as caught:
-            names.resolve(unknown)
+            names.resolve(unknown, ANONYMOUS)
         assert caught.value.param == "model"
     with pytest.raises(UnknownModel, match="did you mean `small`"):
-        names.resolve("smal")
+        names.resolve("smal", ANONYMOUS)
