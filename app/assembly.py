@@ -11,14 +11,18 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.accounting.limiter import Limiter, SpentSource
+from app.accounting.limits import Limits
+from app.accounting.refusal import Scope
 from app.api import routes as doors
-from app.compiling import Compiled, compile_config
+from app.compiling import Compiled, compile_config, worker_count
 from app.config import schema
 from app.config.load import Loaded, load
 from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
 from app.routing.encoder.embedder import Embedder
+from app.state.memory import MemoryState
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
 
@@ -27,8 +31,11 @@ SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 """Plus an upstream's name: where the process that serves it has been started."""
 
 
-def application(loaded: Loaded) -> FastAPI:
-    """The wired gateway. Its lifespan opens and closes what it holds."""
+def application(loaded: Loaded, spent: SpentSource | None = None) -> FastAPI:
+    """The wired gateway. Its lifespan opens and closes what it holds.
+
+    `spent` says what budgets go on from; without it they start at nothing, or at what Redis has.
+    """
     compiled = compile_config(loaded)
     server = compiled.config.server
     for warning in compiled.warnings:
@@ -36,11 +43,13 @@ def application(loaded: Loaded) -> FastAPI:
     metrics = Metrics()
     client = HTTPClient()
     embedder = _embedder(compiled, metrics)
+    limits = _limiter(compiled, metrics)
     pipeline = Pipeline(
         names=compiled.names,
         upstreams=_upstreams(compiled.config, client),
         embedder=embedder,
         metrics=metrics,
+        limits=limits,
     )
 
     @asynccontextmanager
@@ -48,8 +57,12 @@ def application(loaded: Loaded) -> FastAPI:
         # What was built until now lives as long as the process: the collector need not look again.
         gc.collect()
         gc.freeze()
+        await limits.state.open()
+        if spent is not None:
+            await limits.load(spent)
         async with client:
             yield {"header_timeout_seconds": server.header_timeout_seconds}
+        await limits.state.close()
         if embedder is not None:
             embedder.close()
         metrics.close()
@@ -60,12 +73,27 @@ def application(loaded: Loaded) -> FastAPI:
 def offline_pipeline(compiled: Compiled) -> Pipeline:
     """A pipeline that can decide and explain, with no upstream behind it."""
     metrics = Metrics()
-    return Pipeline(compiled.names, {}, _embedder(compiled, metrics), metrics)
+    limits = Limiter(MemoryState(), {}, (), metrics)
+    return Pipeline(compiled.names, {}, _embedder(compiled, metrics), metrics, limits)
 
 
 def application_from_environment() -> FastAPI:
     """For uvicorn's workers, each of which builds its own."""
     return application(load(Path(os.environ[CONFIG_VARIABLE])))
+
+
+def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:
+    own: dict[tuple[Scope, str], Limits] = {}
+    config = compiled.config
+    if config.limits is not None:
+        own["gateway", ""] = Limits.compile(config.limits)
+    for name, route in config.routes.items():
+        if route.limits is not None:
+            own["route", name] = Limits.compile(route.limits)
+    for name, tag in config.tags.items():
+        own["tag", name] = Limits.compile(tag.limits)
+    state = MemoryState(share=worker_count(config))
+    return Limiter(state, own, compiled.models.values(), metrics)
 
 
 def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:

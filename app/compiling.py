@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from time import time
 
 from app.catalog.model import Model
-from app.config import schema
+from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
@@ -82,9 +82,16 @@ def compile_config(loaded: Loaded) -> Compiled:
             problems.append(document.problem(("encoder",), str(error)))
     problems += _foreign_encoders(loaded, artifacts, encoder)
     problems += _missing_promises(loaded, artifacts)
+    problems += limit_checks.problems(loaded)
     if problems:
         raise ConfigError(in_order(problems))
-    return Compiled(config, models, names, encoder, tuple(_doubts(loaded, artifacts)))
+    doubts = (*_doubts(loaded, artifacts), *limit_checks.doubts(loaded, worker_count(config)))
+    return Compiled(config, models, names, encoder, doubts)
+
+
+def worker_count(config: schema.Config) -> int:
+    """How many processes serve; `serve --workers` has the last word."""
+    return int(os.environ.get(WORKERS_VARIABLE) or config.server.workers)
 
 
 def router_directory(name: str, folder: Path) -> Path:
@@ -194,8 +201,7 @@ def _names(
     config: schema.Config, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
 ) -> Names:
     routes: dict[str, Route] = {}
-    # `serve --workers` has the last word.
-    workers = int(os.environ.get(WORKERS_VARIABLE) or config.server.workers)
+    workers = worker_count(config)
     for name, written in config.routes.items():
         route = _route(name, written, models, artifacts, config.encoder.cache_entries, workers)
         for word in (name, *written.aliases):
@@ -224,7 +230,7 @@ def _route(
         estimator = Prior(described)
     else:
         estimator = Remembered(artifact.estimator(described), remembered)
-    return Route(
+    route = Route(
         name=name,
         candidates=candidates,
         baseline=baseline,
@@ -236,6 +242,10 @@ def _route(
         encode_margin=written.encode_margin,
         pace=objective.pace if isinstance(objective, Budget) else None,
     )
+    if written.when_budget_low is None:
+        return route
+    thrifty = _objective(written.when_budget_low.objective, candidates, baseline, artifact, workers)
+    return replace(route, thrifty=replace(route, objective=thrifty))
 
 
 def _encode(written: schema.Route, objective: Objective, artifact: Artifact | None) -> Encode:

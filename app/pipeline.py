@@ -9,16 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
+from app.accounting.caller import ANONYMOUS, Caller
 from app.accounting.cost import cost, missing_price
+from app.accounting.limiter import Applied, Limiter
+from app.accounting.most import Size
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
-from app.errors import GatewayError, GatewayFault, UpstreamRefusedRequest
+from app.errors import (
+    BudgetExhausted,
+    BudgetReserved,
+    GatewayError,
+    GatewayFault,
+    UpstreamRefusedRequest,
+)
 from app.exchange.money import usd_text
 from app.exchange.record import Record
 from app.exchange.reply import Headers, Reply, StreamReply
@@ -36,6 +46,8 @@ from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
 from app.wire.openai_chat import error_body, read_error
 
+_NOT_TEXT = frozenset({"vision", "audio", "files"})
+
 
 @dataclass(slots=True)
 class Pipeline:
@@ -45,19 +57,24 @@ class Pipeline:
     upstreams: Mapping[str, Upstream]
     embedder: Embedder | None
     metrics: Metrics
+    limits: Limiter
     _warned: set[str] = field(default_factory=set)
     """Models whose missing price has been told of."""
 
-    async def chat(self, request: Request) -> Reply | StreamReply:
+    async def chat(self, request: Request, caller: Caller = ANONYMOUS) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
         record = Record(request.id, request.started, request.received)
         self.metrics.in_flight.inc()
         decision: Decision | None = None
         try:
-            target = self.admit(request, record)
+            target = self.admit(request, record, caller)
+            applied = self.limits.applied(caller, record.route)
+            self.limits.foresee(applied)
             facts = inspect(request.payload)
-            decision = await self.decide(target, facts, record)
-            result = await deliver(request, decision.plan, self.upstreams, record)
+            size = _size(request, facts)
+            decision = await self._within_limits(target, facts, record, applied, size)
+            afford = partial(self.limits.afford, record.hold, size) if record.hold else None
+            result = await deliver(request, decision.plan, self.upstreams, record, afford)
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
@@ -79,8 +96,9 @@ class Pipeline:
         self.metrics.in_flight.inc()
         return self._refused(record, None, error)
 
-    def admit(self, request: Request, record: Record) -> Route | Model:
+    def admit(self, request: Request, record: Record, caller: Caller = ANONYMOUS) -> Route | Model:
         """What the request asks for. Raises UnknownModel."""
+        record.key_id, record.tags = caller.key_id, caller.tags
         target = self.names.resolve(request.model)
         record.route = PINNED if isinstance(target, Model) else target.name
         return target
@@ -92,9 +110,36 @@ class Pipeline:
         record.speed = decision.speed or "none"
         record.decide_seconds = perf_counter() - record.received
         self.metrics.decided(record, decision.novelty)
+        return decision
+
+    async def _within_limits(
+        self, target: Route | Model, facts: Facts, record: Record, applied: Applied, size: Size
+    ) -> Decision:
+        """Decide, and reserve what the chosen model may cost.
+
+        Where a budget is low, or has no room for the choice, a route may have another objective
+        for that. Raises NoEligibleCandidate or LimitReached.
+        """
+        thrifty = target.thrifty if isinstance(target, Route) and applied else None
+        if thrifty is not None and self.limits.low(applied):
+            target, thrifty = thrifty, None
+        decision = await self.decide(target, facts, record)
+        if applied:
+            try:
+                await self._reserve(decision, record, applied, size)
+            except (BudgetReserved, BudgetExhausted):
+                if thrifty is None:
+                    raise
+                decision = await self.decide(thrifty, facts, record)
+                await self._reserve(decision, record, applied, size)
         if decision.pace is not None:
             record.booked = decision.pace.book(decision.expected_cost, decision.cost_spread)
         return decision
+
+    async def _reserve(
+        self, decision: Decision, record: Record, applied: Applied, size: Size
+    ) -> None:
+        record.hold = await self.limits.reserve(record.request_id, applied, decision.chosen, size)
 
     async def _choose(self, route: Route, facts: Facts) -> Decision:
         able = eligible(route, facts)
@@ -122,9 +167,14 @@ class Pipeline:
             log.exception("route %s could not predict", route.name, exc_info=error)
             return by_rule(route, facts, "prediction_failed")
 
-    async def explain(self, request: Request, neighbours: int) -> dict[str, Any]:
+    async def explain(
+        self, request: Request, neighbours: int, caller: Caller = ANONYMOUS
+    ) -> dict[str, Any]:
         """The decision on a request with its evidence, no model called. Raises CallerError."""
         target = self.names.resolve(request.model)
+        if isinstance(target, Route) and target.thrifty is not None:
+            applied = self.limits.applied(caller, target.name)
+            target = target.thrifty if self.limits.low(applied) else target
         facts = inspect(request.payload)
         if isinstance(target, Model):
             return explain(pin(target), facts)
@@ -201,7 +251,19 @@ class Pipeline:
                 record.baseline_cost = cost(decision.baseline.prices, record.usage)
         if decision is not None and decision.pace is not None:
             _correct(decision.pace, decision, record)
+        self.limits.settle(record)
         self.metrics.settle(record)
+
+
+def _size(request: Request, facts: Facts) -> Size:
+    """What bounds a request's cost. Images, audio and files count at twice what is usual of them:
+    given by name alone, nothing in the request bounds them."""
+    most = len(request.body)
+    if facts.needs & _NOT_TEXT:
+        most += 2 * facts.input_tokens
+    # Servers differ in which of the two they heed.
+    ends = [request.payload.get(name) or 0 for name in ("max_completion_tokens", "max_tokens")]
+    return Size(most, facts.input_tokens, max(ends) or None, facts.choices)
 
 
 def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) -> Decision:
@@ -231,6 +293,8 @@ def _headers(record: Record, decision: Decision | None, *, debug: bool) -> Heade
         headers.append(("x-pointsman-cost-usd", usd_text(record.cost)))
     if record.saved is not None:
         headers.append(("x-pointsman-saved-usd", usd_text(record.saved)))
+    if record.hold is not None:
+        headers += record.hold.headers
     if debug:
         headers += _debug_headers(record, decision)
     return headers

@@ -8,6 +8,7 @@ Only shape and ranges are checked here; names that must exist elsewhere in the f
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import combinations
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -63,6 +64,23 @@ def _base_url(text: str) -> str:
     return text
 
 
+def _redis_url(value: object) -> object:
+    text = _secret(value)
+    if isinstance(text, str):
+        try:
+            url = URL(text)
+            usable = url.scheme in ("redis", "rediss") and bool(url.host) and url.port != 0
+            usable = usable or (url.scheme == "unix" and url.path.startswith("/"))
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(
+                "must be an address such as redis://127.0.0.1:6379/0, rediss:// for TLS, "
+                "or unix:///path/to/socket"
+            )
+    return text
+
+
 _OWN_HEADERS = frozenset(
     {"accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
 )
@@ -80,6 +98,7 @@ BaseURL = Annotated[str, AfterValidator(_base_url)]
 HeaderName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_header_name)
 ]
+RedisURL = Annotated[SecretStr, BeforeValidator(_redis_url)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 UsdPerMillion = Annotated[Decimal, Field(ge=0, le=100_000, max_digits=14, decimal_places=9)]
 Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=9)]
@@ -237,7 +256,48 @@ class Limits(Written):
     )
     parallel_requests: int | None = Field(default=None, ge=1, le=1_000_000)
     soft_share: float = Field(
-        default=0.8, gt=0, le=1, description="From this part of a limit on, callers are warned."
+        default=0.8, gt=0, le=1, description="From this part of a budget on, callers are warned."
+    )
+
+    @model_validator(mode="after")
+    def _each_can_be_reached(self) -> Limits:
+        budgets = [
+            (name, amount)
+            for name in ("usd_per_day", "usd_per_week", "usd_per_month", "usd_in_all")
+            if (amount := getattr(self, name)) is not None
+        ]
+        for (short, smaller), (long, larger) in combinations(budgets, 2):
+            # A week that two months share may cost more than either of them allows.
+            if smaller > larger and (short, long) != ("usd_per_week", "usd_per_month"):
+                raise ValueError(f"`{short}` is more than `{long}`, and so would never be reached")
+        return self
+
+
+class Tag(Written):
+    """A group of keys or requests with limits of its own."""
+
+    limits: Limits
+
+
+class Redis(Written):
+    """Where gateways that serve together keep what they have in common."""
+
+    url: RedisURL = Field(description="redis://, rediss:// (TLS) or unix://; write ${REDIS_URL}.")
+    prefix: str = Field(
+        default="pointsman",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=64,
+        description="Begins every key, so that several installations can share a server.",
+    )
+    timeout_ms: int = Field(
+        default=100, ge=5, le=10_000, description="No answer for so long, and it counts as away."
+    )
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description="Gateways that share it, for who starts while it is away; else they are "
+        "counted.",
     )
 
 
@@ -320,6 +380,14 @@ Objective = Annotated[
 ]
 
 
+class WhenBudgetLow(Written):
+    """How to choose once a budget that the request meets is spent to its `soft_share`."""
+
+    objective: Annotated[
+        QualityObjective | TradeoffObjective | ThresholdObjective, Field(discriminator="kind")
+    ]
+
+
 class Route(Written):
     """A name that clients may send, with the models it may choose from and how it chooses."""
 
@@ -350,6 +418,8 @@ class Route(Written):
     fallbacks: list[Name] = Field(
         default_factory=list, description="Tried in this order after every candidate has failed."
     )
+    limits: Limits | None = None
+    when_budget_low: WhenBudgetLow | None = None
 
 
 class Config(Written):
@@ -361,4 +431,9 @@ class Config(Written):
     models: dict[Name, Model] = Field(min_length=1)
     routes: dict[Name, Route] = Field(
         default_factory=dict, description="`auto` is the route of clients that ask for no other."
+    )
+    limits: Limits | None = Field(default=None, description="Of the whole gateway.")
+    tags: dict[Name, Tag] = Field(default_factory=dict)
+    redis: Redis | None = Field(
+        default=None, description="Without it each process counts by itself."
     )

@@ -7,6 +7,7 @@ from it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.exchange.usage import Usage
 
@@ -51,6 +52,8 @@ class Record:
     cost: int | None = None
     baseline_cost: int | None = None
     booked: float = 0.0
+    hold: Any = None
+    """What is reserved of its limits (`app.accounting.limiter.Hold`), None where there are none."""
     duration_seconds: float = 0.0
     overhead_seconds: float | None = None
     decide_seconds: float = 0.0

@@ -202,7 +202,8 @@ def amount(limit: Limit, ask: Ask) -> int:
 def _wait(limit: Limit, reading: Reading, ask: Ask) -> float | None:
     """None if what is asked fits; else in how many seconds it would."""
     more = amount(limit, ask)
-    over = reading.used + more - reading.ceiling
+    # What is used up is closed to what costs nothing as well.
+    over = reading.used + max(more, 1) - reading.ceiling
     if over <= 0:
         return None
     match limit.kind:

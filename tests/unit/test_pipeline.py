@@ -8,6 +8,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from app.accounting.limiter import Limiter
 from app.catalog.model import Model, Prices
 from app.exchange.record import Record
 from app.exchange.request import Request
@@ -19,6 +20,7 @@ from app.routing.facts import inspect
 from app.routing.names import Names
 from app.routing.objective import Quality
 from app.routing.route import Route
+from app.state.memory import MemoryState
 from app.telemetry.metrics import Metrics
 from app.wire import openai_chat
 from tests.readers import CountingEncoder, Reader
@@ -44,7 +46,8 @@ class World:
         )
         self.metrics = Metrics(CollectorRegistry())
         names = Names({"auto": self.route}, {"small": SMALL, "large": LARGE})
-        self.pipeline = Pipeline(names, {}, self.embedder, self.metrics)
+        limits = Limiter(MemoryState(), {}, (), self.metrics)
+        self.pipeline = Pipeline(names, {}, self.embedder, self.metrics, limits)
 
     async def decide(self, text: str) -> Decision:
         request = parsed(text)

@@ -62,7 +62,7 @@ def test_what_is_over_is_forgotten_and_what_counts_is_not() -> None:
     state.take([DAY, MINUTE, forever], Ask(100, 0))
     state.take([AT_ONCE], Ask(0, 0))
     clock.now += 86_400
-    state.take([Limit("usd", "next day", 1000, clock.now)], Ask(1, 0))
+    state.take([Limit("usd", "next day", 1000, clock.now + 10)], Ask(1, 0))
     assert set(state._sums) == {"day", "all", "next day"}
     assert not state._buckets
     clock.now += 86_400
