@@ -22,6 +22,7 @@ from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
 from app.routing.encoder.embedder import Embedder
+from app.state.base import State
 from app.state.memory import MemoryState
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
@@ -92,8 +93,30 @@ def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:
             own["route", name] = Limits.compile(route.limits)
     for name, tag in config.tags.items():
         own["tag", name] = Limits.compile(tag.limits)
-    state = MemoryState(share=worker_count(config))
-    return Limiter(state, own, compiled.models.values(), metrics)
+    return Limiter(_state(config, metrics), own, compiled.models.values(), metrics)
+
+
+def _state(config: schema.Config, metrics: Metrics) -> State:
+    workers = worker_count(config)
+    if config.redis is None:
+        return MemoryState(share=workers)
+    # Who has no Redis need not load its client.
+    from app.state.redis import RedisCounters
+    from app.state.shared import SharedState
+
+    written = config.redis
+    counters = RedisCounters(
+        written.url.get_secret_value(),
+        prefix=written.prefix,
+        timeout_seconds=written.timeout_ms / 1000,
+        lease_seconds=written.lease_seconds,
+    )
+    return SharedState(
+        counters,
+        least_processes=workers * written.replicas,
+        lease_seconds=written.lease_seconds,
+        on_away=metrics.redis_is_away,
+    )
 
 
 def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:

@@ -192,6 +192,11 @@ class Pipeline:
         vector = await self.embedder.embed(text, remember=False)
         return route.estimator.neighbours(Query(text, vector), count)
 
+    def readiness(self) -> dict[str, str]:
+        """How what can be done without is; requests are served either way."""
+        away = self.limits.state.away
+        return {} if away is None else {"redis": "away" if away else "connected"}
+
     # --- what goes back -----------------------------------------------------------------------
 
     def _whole(self, request: Request, record: Record, decision: Decision, result: Whole) -> Reply:

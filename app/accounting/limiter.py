@@ -25,6 +25,9 @@ from app.state.base import Ask, Kind, Limit, Reading, State
 from app.telemetry.metrics import Metrics
 
 _REMEMBERED = 4_096
+_FRESH_SECONDS = 1.0
+"""For so long what was seen refuses requests without a look at Redis, where an operator may have
+taken it back."""
 _MAYBE_CHARGED = frozenset({"timeout", "cut", "malformed", "cancelled"})
 """Outcomes of attempts that an upstream may charge for although it reported no usage."""
 _BUDGETS: tuple[tuple[PeriodName, str, str], ...] = (
@@ -149,7 +152,7 @@ class Limiter:
             kind = named.limit.kind
             if kind != "usd" and kind != "requests":
                 continue
-            seen = self.state.peek(named.limit)
+            seen = self.state.peek(named.limit, _FRESH_SECONDS)
             if seen is None:
                 continue
             if kind == "usd" and seen.settled >= seen.ceiling:

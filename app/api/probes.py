@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -10,7 +11,8 @@ from app import __version__
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
-def doors(metrics: Metrics) -> APIRouter:
+def doors(metrics: Metrics, readiness: Callable[[], Mapping[str, str]]) -> APIRouter:
+    """`readiness` tells how what the gateway can do without is."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez", summary="The process runs and its event loop turns")
@@ -20,7 +22,7 @@ def doors(metrics: Metrics) -> APIRouter:
     # The server listens only once everything is loaded, so whoever gets through is served.
     @router.get("/readyz", summary="Requests are served")
     async def readyz() -> dict[str, Any]:
-        return {"status": "ready", "version": __version__}
+        return {"status": "ready", "version": __version__, **readiness()}
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     def exposition() -> Response:

@@ -292,6 +292,12 @@ class Redis(Written):
     timeout_ms: int = Field(
         default=100, ge=5, le=10_000, description="No answer for so long, and it counts as away."
     )
+    lease_seconds: float = Field(
+        default=30,
+        ge=1,
+        le=3_600,
+        description="For so long the parallel requests of a process that died stay counted.",
+    )
     replicas: int = Field(
         default=1,
         ge=1,

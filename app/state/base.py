@@ -84,9 +84,10 @@ class State(Protocol):
         """Give a reservation back for what was true. Returns at once; `asked` is what it held."""
         ...
 
-    def peek(self, limit: Limit) -> Reading | None:
-        """What is known of a counter here and now, without asking anyone. Of a rate never more
-        than is used, of money never more than is settled; None if nothing is known."""
+    def peek(self, limit: Limit, max_age: float = ...) -> Reading | None:
+        """What is known of a counter here and now, without asking anyone: of a rate never more
+        than is used, of money never more than is settled. None if nothing is known, or nothing
+        that was true `max_age` seconds ago."""
         ...
 
     async def load(self, spent: Iterable[tuple[Limit, int]]) -> None:

@@ -121,7 +121,7 @@ class MemoryState:
             if limit.kind == "parallel":
                 self._slots[limit.key] = self._slots.get(limit.key, 0) + 1
 
-    def peek(self, limit: Limit) -> Reading | None:
+    def peek(self, limit: Limit, max_age: float = NEVER) -> Reading | None:
         return self._reading(limit, self._clock())
 
     async def load(self, spent: Iterable[tuple[Limit, int]]) -> None:

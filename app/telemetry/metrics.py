@@ -267,6 +267,10 @@ class Metrics:
         for scope in scopes:
             self._child(self.low_budgets, scope).inc()
 
+    def redis_is_away(self, away: bool) -> None:
+        """Note that Redis went or came back."""
+        self.redis_away.set(away)
+
     def close(self) -> None:
         """Take this process out of the sums of what is happening now."""
         if _multiprocess():

@@ -1,0 +1,284 @@
+"""Counters in Redis, one round trip each; what fails comes out as `Unreachable`, soon.
+
+Reservations that come at the same moment share a round trip, which takes less of the processor than
+a command each, and keeps a burst from timing out in its own queue.
+
+All keys share one hash tag, so that a cluster holds them in one slot and a script may touch them
+together; the client itself speaks to one address and does not follow redirections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from hashlib import sha1
+from time import time
+from typing import Any, Literal, NamedTuple
+
+import redis.asyncio as client
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+
+from app.state import scripts
+from app.state.base import NEVER, Ask, Limit, Outcome, Reading
+
+_CONNECTIONS = 8
+_BATCH = 64
+_MARK_SECONDS = 90_000
+"""A mark outlives the longest request that a configuration allows, a day."""
+_DONE_SECONDS = 120
+"""How long a script that was sent twice is known again."""
+_GRACE_SECONDS = 86_400
+_RUN_ID = re.compile(rb"run_id:(\w+)")
+
+How = Literal["new", "more", "force"]
+
+
+class Unreachable(Exception):
+    """No good answer in time. What was sent may or may not have been carried out."""
+
+
+class Settlement(NamedTuple):
+    """What is still to be told of one reservation. `undo`: it may never have been made."""
+
+    how: Literal["true", "undo"]
+    id: str
+    limits: Sequence[Limit]
+    asked: Ask
+    true: Ask
+
+
+class Carried(NamedTuple):
+    """Of one sum of money: what was seen settled, and what was spent apart from Redis since."""
+
+    limit: Limit
+    seen: int
+    more: int
+
+
+class _Script:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_RESERVE = _Script(scripts.RESERVE)
+_SETTLE = _Script(scripts.SETTLE)
+_CARRY = _Script(scripts.CARRY)
+_RENEW = _Script(scripts.RENEW)
+
+
+class RedisCounters:
+    """A connection pool and the scripts. Every method raises Unreachable."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "pointsman",
+        timeout_seconds: float = 0.1,
+        lease_seconds: float = 30.0,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._prefix = f"{{{prefix}}}:"
+        self._timeout = timeout_seconds
+        self._lease_ms = int(lease_seconds * 1000)
+        self._clock = clock
+        self._server: bytes | None = None
+        pool = client.BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=timeout_seconds,
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=timeout_seconds,
+            # A kept connection may have been closed meanwhile; every script may be sent twice.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            redis_connect_func=self._connected,
+        )
+        self._client: Any = client.Redis(connection_pool=pool)
+        self._waiting: list[tuple[Call, asyncio.Future[Any]]] = []
+        self._sender: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        await self._client.aclose(close_connection_pool=True)
+
+    async def greet(self) -> None:
+        """Take the server for the one to count with, whether it knows us or not."""
+        self._server = None
+        await self._within(self._load())
+
+    async def reserve(self, how: How, id_: str, limits: Sequence[Limit], ask: Ask) -> Outcome:
+        keys, arguments = self._reservation(how, id_, limits, ask)
+        return _outcome(limits, await self._ask((_RESERVE, keys, arguments)))
+
+    async def adopt(self, held: Iterable[tuple[str, Sequence[Limit], Ask]]) -> None:
+        """Count reservations in, whatever room there is; what is known already stays as it is."""
+        calls = [
+            (_RESERVE, *self._reservation("force", id_, _kept(limits), ask))
+            for id_, limits, ask in held
+        ]
+        await self._all(calls)
+
+    async def settle(self, settlements: Iterable[Settlement]) -> None:
+        calls = []
+        for how, id_, limits, asked, true in settlements:
+            head = [how, id_, true.usd, true.tokens, asked.tokens, _DONE_SECONDS]
+            calls.append((_SETTLE, self._keys(id_, limits), [*head, *self._described(limits)]))
+        await self._all(calls)
+
+    async def carry(self, id_: str, sums: Sequence[Carried]) -> None:
+        """Add what was spent apart from Redis, once for each id; and what Redis has forgotten."""
+        arguments: list[object] = [_MARK_SECONDS]
+        for limit, seen, more in sums:
+            arguments += [seen, more, self._forgotten_in(limit)]
+        keys = self._keys(id_, [one.limit for one in sums])
+        await self._all([(_CARRY, keys, arguments)])
+
+    async def renew(self, process: str, leases: dict[str, list[str]]) -> int:
+        """Renew leases by key of their limit, and this process's own; gives how many processes
+        there are."""
+        calls: list[Call] = [
+            (_RENEW, [self._prefix + "processes"], [self._lease_ms, "CH", process]),
+            *(
+                (_RENEW, [self._prefix + key], [self._lease_ms, "XX", *ids])
+                for key, ids in leases.items()
+            ),
+        ]
+        answers = await self._all(calls)
+        return int(answers[0])
+
+    # --- scripts -----------------------------------------------------------------------------
+
+    def _reservation(
+        self, how: How, id_: str, limits: Sequence[Limit], ask: Ask
+    ) -> tuple[list[str], list[object]]:
+        head = [how, id_, ask.usd, ask.tokens, _MARK_SECONDS, self._lease_ms]
+        return self._keys(id_, limits), [*head, *self._described(limits)]
+
+    def _keys(self, id_: str, limits: Sequence[Limit]) -> list[str]:
+        prefix = self._prefix
+        return [f"{prefix}hold:{id_}", *[prefix + limit.key for limit in limits]]
+
+    def _described(self, limits: Sequence[Limit]) -> list[object]:
+        described: list[object] = []
+        for limit in limits:
+            described += [limit.kind, limit.ceiling, self._forgotten_in(limit)]
+        return described
+
+    def _forgotten_in(self, limit: Limit) -> int:
+        if limit.until is None:
+            return 0
+        return max(int(limit.until - self._clock()), 0) + _GRACE_SECONDS
+
+    async def _ask(self, call: Call) -> Any:
+        """The answer to one script, in a round trip with all that wait at the same moment."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, future))
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.get_running_loop().create_task(self._send_waiting())
+        return await future
+
+    async def _send_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            try:
+                answers = await self._all([call for call, _ in batch])
+            except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+                batch, self._waiting = batch + self._waiting, []
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    async def _all(self, calls: Sequence[Call]) -> list[Any]:
+        """Several scripts in one round trip."""
+        if not calls:
+            return []
+        answers: list[Any] = await self._within(self._pipelined(calls))
+        return answers
+
+    async def _pipelined(self, calls: Sequence[Call]) -> list[Any]:
+        try:
+            return await self._piped(calls)
+        except NoScriptError:
+            await self._load()
+            return await self._piped(calls)
+
+    async def _piped(self, calls: Sequence[Call]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for script, keys, arguments in calls:
+                pipeline.execute_command("EVALSHA", script.digest, len(keys), *keys, *arguments)
+            return list(await pipeline.execute())
+
+    async def _load(self) -> None:
+        for script in (_RESERVE, _SETTLE, _CARRY, _RENEW):
+            await self._client.execute_command("SCRIPT", "LOAD", script.text)
+
+    # --- the connection ----------------------------------------------------------------------
+
+    async def _connected(self, connection: Connection) -> None:
+        """Greet the server, and refuse one that is not the one we have been counting with: it may
+        have lost what it knew."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        match = _RUN_ID.search(await connection.read_response())
+        server = match.group(1) if match else b""
+        if self._server is None:
+            self._server = server
+        elif self._server != server:
+            raise RedisConnectionError("another server answers")
+
+    async def _within(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """The result of some work, or Unreachable once the time is over."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work)
+        due = loop.time() + self._timeout
+        try:
+            await asyncio.wait({task}, timeout=self._timeout)
+            if not task.done() and loop.time() - due > self._timeout / 4:
+                # It was our own loop that was late; the answer may be there already.
+                await asyncio.wait({task}, timeout=self._timeout / 2)
+            if not task.done():
+                raise Unreachable("no answer in time")
+            return task.result()
+        except (RedisError, OSError) as error:
+            raise Unreachable(type(error).__name__) from error
+        finally:
+            if not task.done():
+                task.cancel()
+                task.add_done_callback(_seen)
+
+
+Call = tuple[_Script, list[str], list[object]]
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """What a task that was given up came to is of no interest, and must not be complained of."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _kept(limits: Sequence[Limit]) -> list[Limit]:
+    """Limits that a running request still counts in: rates were taken when it came."""
+    return [limit for limit in limits if limit.kind in ("usd", "parallel")]
+
+
+def _outcome(limits: Sequence[Limit], answer: list[Any]) -> Outcome:
+    if answer[0] == -1:
+        raise Unreachable("given up before")
+    readings, refused = [], []
+    for place, limit in enumerate(limits):
+        fits, used, held, wait = answer[1 + 4 * place : 5 + 4 * place]
+        if not fits:
+            refused.append(place)
+        seconds = NEVER if wait < 0 else wait / 1000
+        readings.append(Reading(float(used), held, limit.ceiling, seconds))
+    return Outcome(tuple(readings), tuple(refused))
