@@ -55,11 +55,11 @@ class RedisServer:
         except OSError:
             return False
 
-    def command(self, *words: str) -> bytes:
-        """One command, inline; the first line of its answer."""
+    def command(self, *words: str, lines: int = 1) -> bytes:
+        """One command, inline; a line of its answer."""
         with socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
             connection.sendall(" ".join(words).encode() + b"\r\n")
-            return connection.recv(4096).split(b"\r\n")[0]
+            return connection.recv(4096).split(b"\r\n")[lines - 1]
 
     def kill(self) -> None:
         assert self._process is not None

@@ -124,12 +124,19 @@ class RedisCounters:
         ]
         await self._all(calls)
 
-    async def settle(self, settlements: Iterable[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement]) -> list[tuple[Limit, Reading]]:
+        """Gives what the sums of money came to."""
         calls = []
         for how, id_, limits, asked, true in settlements:
             head = [how, id_, true.usd, true.tokens, asked.tokens, _DONE_SECONDS]
             calls.append((_SETTLE, self._keys(id_, limits), [*head, *self._described(limits)]))
-        await self._all(calls)
+        readings: list[tuple[Limit, Reading]] = []
+        for settlement, answer in zip(settlements, await self._all(calls), strict=True):
+            money = [limit for limit in settlement.limits if limit.kind == "usd"]
+            # An answer is empty where it was told before.
+            for limit, used, held in zip(money, answer[::2], answer[1::2], strict=False):
+                readings.append((limit, Reading(used, held, limit.ceiling)))
+        return readings
 
     async def carry(self, id_: str, sums: Sequence[Carried]) -> None:
         """Add what was spent apart from Redis, once for each id; and what Redis has forgotten."""

@@ -92,16 +92,17 @@ return answer
 
 SETTLE = """
 -- ARGV: how ('true', or 'undo' for a reservation that may never have been made), id, true usd, true
--- tokens, tokens that were asked, done's seconds
+-- tokens, tokens that were asked, done's seconds. Gives total and held of each sum of money.
 local how, id, usd = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local held = redis.call('GET', KEYS[1])
 if held == 'done' then
-  return 0
+  return {}
 end
 redis.call('SET', KEYS[1], 'done', 'EX', ARGV[6])
 if how == 'undo' and not held then
-  return 0
+  return {}
 end
+local answer = {}
 local reserved = tonumber(held or '0')
 if how == 'undo' then
   usd = 0
@@ -110,10 +111,10 @@ for i = 2, #KEYS do
   local at = 7 + (i - 2) * 3
   local key, kind, forget = KEYS[i], ARGV[at], tonumber(ARGV[at + 2])
   if kind == 'usd' then
-    redis.call('HINCRBY', key, 't', string.format('%.0f', usd - reserved))
-    if held then
-      redis.call('HINCRBY', key, 'h', string.format('%.0f', 0 - reserved))
-    end
+    local by = string.format('%.0f', usd - reserved)
+    answer[#answer + 1] = redis.call('HINCRBY', key, 't', by)
+    by = string.format('%.0f', held and 0 - reserved or 0)
+    answer[#answer + 1] = redis.call('HINCRBY', key, 'h', by)
     if forget > 0 and not held then
       redis.call('EXPIRE', key, forget)
     end
@@ -132,7 +133,7 @@ for i = 2, #KEYS do
     end
   end
 end
-return 1
+return answer
 """
 
 CARRY = """

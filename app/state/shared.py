@@ -27,6 +27,7 @@ _FIRST_PROBE_SECONDS = 0.05
 _LONGEST_PROBE_SECONDS = 1.0
 _STEADY_SECONDS = 5.0
 """Redis must have been there for so long before the next probe is again a quick one."""
+_CROSSING = 1.0
 _CLOSE_SECONDS = 2.0
 _GRACE_SECONDS = 86_400.0
 
@@ -132,7 +133,7 @@ class SharedState:
                 self._give_up(id_, limits, ask)
                 raise
             else:
-                self._note(limits, outcome)
+                self._note(zip(limits, outcome.readings, strict=True))
                 if not outcome.refused:
                     self._live[id_] = _Live(id_, limits, ask, shared=True)
                     if self._is_away():  # it went after this was answered
@@ -151,7 +152,7 @@ class SharedState:
             except Unreachable as error:
                 self._leave(error)
             else:
-                self._note(money, outcome)
+                self._note(zip(money, outcome.readings, strict=True))
                 if not outcome.refused:
                     live.asked = asked._replace(usd=usd)
                 return outcome
@@ -217,11 +218,18 @@ class SharedState:
         self._queue.append(Settlement("undo", id_, limits, ask, Ask(0, 0)))
         self._work.set()
 
-    def _note(self, limits: Sequence[Limit], outcome: Outcome) -> None:
+    def _note(self, readings: Iterable[tuple[Limit, Reading]]) -> None:
         now = self._clock()
-        for limit, reading in zip(limits, outcome.readings, strict=True):
-            if limit.kind == "usd" or limit.kind == "requests":
-                self._seen[limit.key] = _Seen(limit, reading, now)
+        for limit, reading in readings:
+            if limit.kind == "usd":
+                seen = self._seen.get(limit.key)
+                # What is settled grows: of two answers that crossed, the larger one is the later.
+                # Unless it is long ago: then an operator has taken it back.
+                if seen and seen.reading.settled > reading.settled and now - seen.at < _CROSSING:
+                    continue
+            elif limit.kind != "requests":
+                continue
+            self._seen[limit.key] = _Seen(limit, reading, now)
 
     def _sums(self) -> list[_Seen]:
         return [seen for seen in self._seen.values() if seen.limit.kind == "usd"]
@@ -318,7 +326,7 @@ class SharedState:
                     await self._bring()
                 while self._queue and not self._is_away():
                     batch = [self._queue[i] for i in range(min(_BATCH, len(self._queue)))]
-                    await self._redis.settle(batch)
+                    self._note(await self._redis.settle(batch))
                     for _ in batch:
                         self._queue.popleft()
             except Unreachable as error:
