@@ -22,6 +22,7 @@ from app.errors import LimitReached
 from app.exchange.record import Record
 from app.exchange.reply import Headers
 from app.state.base import Ask, Kind, Limit, Reading, State
+from app.state.memory import MINUTE_SECONDS
 from app.telemetry.metrics import Metrics
 
 _REMEMBERED = 4_096
@@ -63,6 +64,8 @@ class Applied:
 
     limits: tuple[Limit, ...]
     named: tuple[Named, ...]
+    telling: tuple[Named, ...]
+    """Those of which a look can tell that they are used up: money and requests."""
 
     def __bool__(self) -> bool:
         return bool(self.limits)
@@ -111,7 +114,11 @@ class Limiter:
             if len(self._applied) >= _REMEMBERED:
                 self._applied.clear()
             named = tuple(self._named(caller, route))
-            applied = self._applied[key] = Applied(tuple([one.limit for one in named]), named)
+            applied = self._applied[key] = Applied(
+                tuple([one.limit for one in named]),
+                named,
+                tuple([one for one in named if one.limit.kind in ("usd", "requests")]),
+            )
         return applied
 
     def _named(self, caller: Caller, route: str) -> Iterator[Named]:
@@ -148,17 +155,15 @@ class Limiter:
         Raises LimitReached.
         """
         refused = []
-        for named in applied.named:
-            kind = named.limit.kind
-            if kind != "usd" and kind != "requests":
-                continue
+        for named in applied.telling:
             seen = self.state.peek(named.limit, _FRESH_SECONDS)
-            if seen is None:
+            if seen is None or seen.used < seen.ceiling - 1:
                 continue
-            if kind == "usd" and seen.settled >= seen.ceiling:
-                refused.append((named, seen))
-            elif kind == "requests" and (over := seen.used + 1 - seen.ceiling) > 0:
-                refused.append((named, seen._replace(wait=over * 60 / seen.ceiling)))
+            if named.limit.kind == "usd":
+                if seen.settled >= seen.ceiling:
+                    refused.append((named, seen))
+            elif (over := seen.used + 1 - seen.ceiling) > 0:
+                refused.append((named, seen._replace(wait=over * MINUTE_SECONDS / seen.ceiling)))
         if refused:
             raise self._refused(refused, Ask(0, 0), rate_headers(refused))
 

@@ -19,32 +19,33 @@ _GRACE_SECONDS = 86_400.0
 """A request may end long after the period that it was reserved in."""
 
 
-class _Sum:
-    """Money. `base` is what had been spent before this process had its share."""
+class _Counter:
+    """`used` of a limit. Of money, `held` is reserved and `base` was spent before this process had
+    its share. A rate was last drained `at`."""
 
-    __slots__ = ("base", "held", "until", "used")
+    __slots__ = ("at", "base", "held", "limit", "used")
 
-    def __init__(self, until: float | None) -> None:
-        self.base = self.used = self.held = 0
-        self.until = until
-
-
-class _Bucket:
-    """A rate: what is used flows back, the whole ceiling in a minute."""
-
-    __slots__ = ("at", "used")
-
-    def __init__(self, now: float) -> None:
-        self.used = 0.0
+    def __init__(self, limit: Limit, now: float) -> None:
+        self.limit = limit
+        self.used: float = 0
+        self.held = self.base = 0
         self.at = now
 
-    def drained(self, now: float, ceiling: int) -> float:
-        """What is used by now. A clock that went back drains nothing."""
+    def drain(self, now: float, ceiling: int) -> None:
+        """Let flow back what is due by now. A clock that went back gives nothing."""
         gone = now - self.at
         if gone > 0:
             self.used = max(self.used - gone * ceiling / MINUTE_SECONDS, 0.0)
         self.at = now
-        return self.used
+
+    def is_over(self, now: float) -> bool:
+        """Nobody will ask for it again, or would find it as good as new."""
+        match self.limit.kind:
+            case "usd":
+                return self.limit.until is not None and self.limit.until + _GRACE_SECONDS <= now
+            case "parallel":
+                return not self.used
+        return now - self.at >= 2 * MINUTE_SECONDS
 
 
 class MemoryState:
@@ -56,9 +57,7 @@ class MemoryState:
     def __init__(self, share: int = 1, clock: Callable[[], float] = time) -> None:
         self.share = share
         self._clock = clock
-        self._sums: dict[str, _Sum] = {}
-        self._buckets: dict[str, _Bucket] = {}
-        self._slots: dict[str, int] = {}
+        self._counters: dict[str, _Counter] = {}
         self._sweep_at = clock() + _SWEEP_SECONDS
 
     async def open(self) -> None:
@@ -78,137 +77,112 @@ class MemoryState:
         now = self._clock()
         if now >= self._sweep_at:
             self._sweep(now)
-        readings: list[Reading] = []
+        rows: list[tuple[_Counter, int, int]] = []
         refused: list[int] = []
-        for place, limit in enumerate(limits):
-            reading = self._reading(limit, now)
-            if (wait := _wait(limit, reading, ask)) is not None:
-                refused.append(place)
-                reading = reading._replace(wait=wait)
-            readings.append(reading)
-        if refused:
-            return Outcome(tuple(readings), tuple(refused))
         for limit in limits:
-            self._add(limit, ask)
-        return Outcome(tuple([self._reading(limit, now) for limit in limits]))
+            counter, ceiling = self._now(limit, now)
+            more = amount(limit, ask)
+            # What is used up is closed to what costs nothing as well.
+            if counter.used + (more or 1) > ceiling:
+                refused.append(len(rows))
+            rows.append((counter, more, ceiling))
+        if refused:
+            waits = {place: _wait(*rows[place]) for place in refused}
+            readings = [
+                Reading(counter.used, counter.held, ceiling, waits.get(place, 0.0))
+                for place, (counter, _, ceiling) in enumerate(rows)
+            ]
+            return Outcome(tuple(readings), tuple(refused))
+        readings = []
+        for counter, more, ceiling in rows:
+            counter.used += more
+            if counter.limit.kind == "usd":
+                counter.held += more
+            readings.append(Reading(counter.used, counter.held, ceiling))
+        return Outcome(tuple(readings))
 
     async def extend(self, id_: str, limits: Sequence[Limit], asked: Ask, usd: int) -> Outcome:
-        return self.raise_to(limits, asked, usd)
+        return self.raise_to([limit for limit in limits if limit.kind == "usd"], asked, usd)
 
-    def raise_to(self, limits: Sequence[Limit], asked: Ask, usd: int) -> Outcome:
-        """`extend`, for who can't wait."""
-        return self.take(
-            [limit for limit in limits if limit.kind == "usd"], Ask(usd - asked.usd, 0)
-        )
+    def raise_to(self, money: Sequence[Limit], asked: Ask, usd: int) -> Outcome:
+        """`extend`, for who can't wait and has only limits of money."""
+        return self.take(money, Ask(usd - asked.usd, 0))
 
     def settle(self, id_: str, limits: Sequence[Limit], asked: Ask, true: Ask) -> None:
         for limit in limits:
-            key = limit.key
+            counter = self._counters.get(limit.key)
+            if counter is None:
+                continue
             match limit.kind:
                 case "usd":
-                    if (sum_ := self._sums.get(key)) is not None:
-                        sum_.used += true.usd - asked.usd
-                        sum_.held -= asked.usd
+                    counter.used += true.usd - asked.usd
+                    counter.held -= asked.usd
                 case "tokens":
-                    if (bucket := self._buckets.get(key)) is not None:
-                        bucket.used = max(bucket.used + true.tokens - asked.tokens, 0.0)
+                    counter.used = max(counter.used + true.tokens - asked.tokens, 0)
                 case "parallel":
-                    self._slots[key] = max(self._slots.get(key, 0) - 1, 0)
+                    counter.used = max(counter.used - 1, 0)
 
     def occupy(self, limits: Iterable[Limit]) -> None:
         """Count a request in the slots alone, whether they are free or not."""
+        now = self._clock()
         for limit in limits:
             if limit.kind == "parallel":
-                self._slots[limit.key] = self._slots.get(limit.key, 0) + 1
+                self._now(limit, now)[0].used += 1
 
     def peek(self, limit: Limit, max_age: float = NEVER) -> Reading | None:
-        return self._reading(limit, self._clock())
+        counter, ceiling = self._now(limit, self._clock())
+        return Reading(counter.used, counter.held, ceiling)
 
     async def load(self, spent: Iterable[tuple[Limit, int]]) -> None:
         self.know(spent)
 
     def know(self, spent: Iterable[tuple[Limit, int]]) -> None:
         """`load`, for who can't wait."""
-        for limit, amount in spent:
-            sum_ = self._sum(limit)
-            if amount > sum_.base:
-                sum_.used += amount - sum_.base
-                sum_.base = amount
+        now = self._clock()
+        for limit, so_far in spent:
+            counter, _ = self._now(limit, now)
+            if so_far > counter.base:
+                counter.used += so_far - counter.base
+                counter.base = so_far
 
-    def ceiling(self, limit: Limit) -> int:
-        """A limit's share: of money, of what was left at the start; of all else at least one."""
-        if self.share == 1:
-            return limit.ceiling
-        if limit.kind != "usd":
-            return max(limit.ceiling // self.share, 1)
-        base = self._sum(limit).base
-        return base + (limit.ceiling - base) // self.share
-
-    def _reading(self, limit: Limit, now: float) -> Reading:
-        ceiling = self.ceiling(limit)
-        match limit.kind:
-            case "usd":
-                sum_ = self._sum(limit)
-                return Reading(sum_.used, sum_.held, ceiling)
-            case "parallel":
-                return Reading(self._slots.get(limit.key, 0), 0, ceiling)
-        bucket = self._buckets.get(limit.key)
-        if bucket is None:
-            bucket = self._buckets[limit.key] = _Bucket(now)
-        return Reading(bucket.drained(now, ceiling), 0, ceiling)
-
-    def _sum(self, limit: Limit) -> _Sum:
-        sum_ = self._sums.get(limit.key)
-        if sum_ is None:
-            sum_ = self._sums[limit.key] = _Sum(limit.until)
-        return sum_
-
-    def _add(self, limit: Limit, ask: Ask) -> None:
-        match limit.kind:
-            case "usd":
-                sum_ = self._sums[limit.key]
-                sum_.used += ask.usd
-                sum_.held += ask.usd
-            case "parallel":
-                self._slots[limit.key] = self._slots.get(limit.key, 0) + 1
-            case _:
-                self._buckets[limit.key].used += amount(limit, ask)
+    def _now(self, limit: Limit, now: float) -> tuple[_Counter, int]:
+        """A limit's counter as it stands, and its ceiling: of money, a share of what was left at
+        the start; of all else a share, but at least one."""
+        counter = self._counters.get(limit.key)
+        if counter is None:
+            counter = self._counters[limit.key] = _Counter(limit, now)
+        kind, ceiling = limit.kind, limit.ceiling
+        if self.share > 1:
+            if kind == "usd":
+                ceiling = counter.base + (ceiling - counter.base) // self.share
+            else:
+                ceiling = max(ceiling // self.share, 1)
+        if kind == "requests" or kind == "tokens":
+            counter.drain(now, ceiling)
+        return counter, ceiling
 
     def _sweep(self, now: float) -> None:
-        """Forget periods that are over, buckets that have run dry and slots that are all free."""
+        """Forget what is over; until then counters are few, one for each limit."""
         self._sweep_at = now + _SWEEP_SECONDS
-        old = now - _GRACE_SECONDS
-        self._sums = {
-            key: sum_ for key, sum_ in self._sums.items() if sum_.until is None or sum_.until > old
-        }
-        self._slots = {key: taken for key, taken in self._slots.items() if taken}
-        self._buckets = {
-            key: bucket
-            for key, bucket in self._buckets.items()
-            if bucket.used and now - bucket.at < 2 * MINUTE_SECONDS
-        }
+        kept = {key: one for key, one in self._counters.items() if not one.is_over(now)}
+        self._counters = kept
 
 
 def amount(limit: Limit, ask: Ask) -> int:
     """How much of a limit a request takes."""
-    match limit.kind:
-        case "usd":
-            return ask.usd
-        case "tokens":
-            return ask.tokens
-    return 1
+    kind = limit.kind
+    if kind == "usd":
+        return ask.usd
+    return ask.tokens if kind == "tokens" else 1
 
 
-def _wait(limit: Limit, reading: Reading, ask: Ask) -> float | None:
-    """None if what is asked fits; else in how many seconds it would."""
-    more = amount(limit, ask)
-    # What is used up is closed to what costs nothing as well.
-    over = reading.used + max(more, 1) - reading.ceiling
-    if over <= 0:
-        return None
-    match limit.kind:
+def _wait(counter: _Counter, more: int, ceiling: int) -> float:
+    """In how many seconds what does not fit would."""
+    match counter.limit.kind:
         case "usd":
             return 0.0
         case "parallel":
             return SLOT_WAIT_SECONDS
-    return NEVER if more > reading.ceiling else over * MINUTE_SECONDS / reading.ceiling
+    if more > ceiling:
+        return NEVER
+    return (counter.used + max(more, 1) - ceiling) * MINUTE_SECONDS / ceiling

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from hashlib import sha1
-from time import time
 from typing import Any, Literal, NamedTuple
 
+import orjson
 import redis.asyncio as client
 from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
@@ -28,6 +28,7 @@ from app.state.base import NEVER, Ask, Limit, Outcome, Reading
 
 _CONNECTIONS = 8
 _BATCH = 64
+_REMEMBERED = 4_096
 _MARK_SECONDS = 90_000
 """A mark outlives the longest request that a configuration allows, a day."""
 _DONE_SECONDS = 120
@@ -82,12 +83,11 @@ class RedisCounters:
         prefix: str = "pointsman",
         timeout_seconds: float = 0.1,
         lease_seconds: float = 30.0,
-        clock: Callable[[], float] = time,
     ) -> None:
         self._prefix = f"{{{prefix}}}:"
         self._timeout = timeout_seconds
         self._lease_ms = int(lease_seconds * 1000)
-        self._clock = clock
+        self._known: dict[int, tuple[Sequence[Limit], tuple[str, ...], bytes]] = {}
         self._server: bytes | None = None
         pool = client.BlockingConnectionPool.from_url(
             url,
@@ -113,46 +113,50 @@ class RedisCounters:
         await self._within(self._load())
 
     async def reserve(self, how: How, id_: str, limits: Sequence[Limit], ask: Ask) -> Outcome:
-        keys, arguments = self._reservation(how, id_, limits, ask)
-        return _outcome(limits, await self._ask((_RESERVE, keys, arguments)))
+        return _outcome(limits, await self._ask(self._reservation(how, id_, limits, ask)))
 
     async def adopt(self, held: Iterable[tuple[str, Sequence[Limit], Ask]]) -> None:
         """Count reservations in, whatever room there is; what is known already stays as it is."""
-        calls = [
-            (_RESERVE, *self._reservation("force", id_, _kept(limits), ask))
-            for id_, limits, ask in held
-        ]
-        await self._all(calls)
+        await self._all(
+            [self._reservation("force", id_, _kept(limits), ask) for id_, limits, ask in held]
+        )
+
+    def _reservation(self, how: How, id_: str, limits: Sequence[Limit], ask: Ask) -> Call:
+        keys, described = self._described(limits)
+        more = (how, id_, ask.usd, ask.tokens, _MARK_SECONDS, self._lease_ms)
+        return _RESERVE, (self._mark(id_), *keys), (described, *more)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[tuple[Limit, Reading]]:
         """Gives what the sums of money came to."""
-        calls = []
+        calls: list[Call] = []
         for how, id_, limits, asked, true in settlements:
-            head = [how, id_, true.usd, true.tokens, asked.tokens, _DONE_SECONDS]
-            calls.append((_SETTLE, self._keys(id_, limits), [*head, *self._described(limits)]))
+            keys, described = self._described(limits)
+            more = (how, id_, true.usd, true.tokens, asked.tokens, _DONE_SECONDS)
+            calls.append((_SETTLE, (self._mark(id_), *keys), (described, *more)))
         readings: list[tuple[Limit, Reading]] = []
         for settlement, answer in zip(settlements, await self._all(calls), strict=True):
+            numbers = [int(number) for number in answer.split()]
             money = [limit for limit in settlement.limits if limit.kind == "usd"]
             # An answer is empty where it was told before.
-            for limit, used, held in zip(money, answer[::2], answer[1::2], strict=False):
+            for limit, used, held in zip(money, numbers[::2], numbers[1::2], strict=False):
                 readings.append((limit, Reading(used, held, limit.ceiling)))
         return readings
 
     async def carry(self, id_: str, sums: Sequence[Carried]) -> None:
         """Add what was spent apart from Redis, once for each id; and what Redis has forgotten."""
-        arguments: list[object] = [_MARK_SECONDS]
+        described: list[int] = []
         for limit, seen, more in sums:
-            arguments += [seen, more, self._forgotten_in(limit)]
-        keys = self._keys(id_, [one.limit for one in sums])
-        await self._all([(_CARRY, keys, arguments)])
+            described += [seen, more, _forgotten_at(limit)]
+        keys = (self._mark(id_), *[self._prefix + one.limit.key for one in sums])
+        await self._all([(_CARRY, keys, (orjson.dumps(described), _MARK_SECONDS))])
 
     async def renew(self, process: str, leases: dict[str, list[str]]) -> int:
         """Renew leases by key of their limit, and this process's own; gives how many processes
         there are."""
         calls: list[Call] = [
-            (_RENEW, [self._prefix + "processes"], [self._lease_ms, "CH", process]),
+            (_RENEW, (self._prefix + "processes",), (self._lease_ms, "CH", process)),
             *(
-                (_RENEW, [self._prefix + key], [self._lease_ms, "XX", *ids])
+                (_RENEW, (self._prefix + key,), (self._lease_ms, "XX", *ids))
                 for key, ids in leases.items()
             ),
         ]
@@ -161,26 +165,24 @@ class RedisCounters:
 
     # --- scripts -----------------------------------------------------------------------------
 
-    def _reservation(
-        self, how: How, id_: str, limits: Sequence[Limit], ask: Ask
-    ) -> tuple[list[str], list[object]]:
-        head = [how, id_, ask.usd, ask.tokens, _MARK_SECONDS, self._lease_ms]
-        return self._keys(id_, limits), [*head, *self._described(limits)]
+    def _mark(self, id_: str) -> str:
+        return f"{self._prefix}hold:{id_}"
 
-    def _keys(self, id_: str, limits: Sequence[Limit]) -> list[str]:
-        prefix = self._prefix
-        return [f"{prefix}hold:{id_}", *[prefix + limit.key for limit in limits]]
-
-    def _described(self, limits: Sequence[Limit]) -> list[object]:
+    def _described(self, limits: Sequence[Limit]) -> tuple[tuple[str, ...], bytes]:
+        """Keys of some limits, and what scripts must know of them; the same tuple comes often."""
+        known = self._known.get(id(limits))
+        if known is not None and known[0] is limits:
+            return known[1], known[2]
+        keys = tuple([self._prefix + limit.key for limit in limits])
         described: list[object] = []
         for limit in limits:
-            described += [limit.kind, limit.ceiling, self._forgotten_in(limit)]
-        return described
-
-    def _forgotten_in(self, limit: Limit) -> int:
-        if limit.until is None:
-            return 0
-        return max(int(limit.until - self._clock()), 0) + _GRACE_SECONDS
+            described += [limit.kind, limit.ceiling, _forgotten_at(limit)]
+        written = orjson.dumps(described)
+        if isinstance(limits, tuple):
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[id(limits)] = (limits, keys, written)
+        return keys, written
 
     async def _ask(self, call: Call) -> Any:
         """The answer to one script, in a round trip with all that wait at the same moment."""
@@ -264,7 +266,7 @@ class RedisCounters:
                 task.add_done_callback(_seen)
 
 
-Call = tuple[_Script, list[str], list[object]]
+Call = tuple[_Script, tuple[str, ...], tuple[object, ...]]
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
@@ -273,19 +275,25 @@ def _seen(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
+def _forgotten_at(limit: Limit) -> int:
+    return 0 if limit.until is None else int(limit.until) + _GRACE_SECONDS
+
+
 def _kept(limits: Sequence[Limit]) -> list[Limit]:
     """Limits that a running request still counts in: rates were taken when it came."""
     return [limit for limit in limits if limit.kind in ("usd", "parallel")]
 
 
-def _outcome(limits: Sequence[Limit], answer: list[Any]) -> Outcome:
-    if answer[0] == -1:
+def _outcome(limits: Sequence[Limit], answer: bytes) -> Outcome:
+    granted, *numbers = answer.split()
+    if granted == b"-1":
         raise Unreachable("given up before")
     readings, refused = [], []
     for place, limit in enumerate(limits):
-        fits, used, held, wait = answer[1 + 4 * place : 5 + 4 * place]
-        if not fits:
+        fits, used, held, wait = numbers[4 * place : 4 * place + 4]
+        seconds = 0.0
+        if fits == b"0":
             refused.append(place)
-        seconds = NEVER if wait < 0 else wait / 1000
-        readings.append(Reading(float(used), held, limit.ceiling, seconds))
+            seconds = NEVER if wait == b"-1" else int(wait) / 1000
+        readings.append(Reading(float(used), int(held), limit.ceiling, seconds))
     return Outcome(tuple(readings), tuple(refused))

@@ -5,16 +5,20 @@ script can be sent twice and counts once, and a reservation that Redis carries o
 was given up, finds `done` and leaves everything alone. Rates and leases run by Redis' clock, so the
 gateways' need not agree. Amounts stay below 2^53, where Lua's numbers are exact.
 
-KEYS[1] is the mark, the rest are counters. ARGV begins with what a script's head names; then three
-for each counter: its kind, its ceiling, and in how many seconds it may be forgotten (0: never).
+KEYS[1] is the mark, the rest are counters. ARGV[1] describes them, a JSON list with three for each:
+kind, ceiling, and when it may be forgotten (0: never). What follows, the head of each script says.
+An answer is one string of numbers: clients read many short replies slowly.
 """
 
 RESERVE = """
--- ARGV: how ('new', 'more' or 'force'), id, usd, tokens, mark's seconds, lease's milliseconds
-local how, id, usd, tokens = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- ARGV: how ('new', 'more' or 'force'), id, usd, tokens, mark's seconds, lease's milliseconds.
+-- Gives 1 if it was granted, 0 if not, -1 if it was given up before; and for each counter whether
+-- it has room, what is used, what of it is held, and in how many milliseconds it would have room.
+local described = cjson.decode(ARGV[1])
+local how, id, usd, tokens = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local held = redis.call('GET', KEYS[1])
 if held == 'done' then
-  return {-1}
+  return '-1'
 end
 local more = usd - tonumber(held or '0')
 local again = held and how == 'new'
@@ -22,8 +26,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer, used, fits = {1}, {}, true
 for i = 2, #KEYS do
-  local at = 7 + (i - 2) * 3
-  local key, kind, ceiling = KEYS[i], ARGV[at], tonumber(ARGV[at + 1])
+  local at = (i - 2) * 3 + 1
+  local key, kind, ceiling = KEYS[i], described[at], described[at + 1]
   local taken, reserved, wait, ok = 0, 0, 0, true
   if kind == 'usd' then
     local row = redis.call('HMGET', key, 't', 'h')
@@ -49,37 +53,35 @@ for i = 2, #KEYS do
   fits = fits and ok
   local first = (i - 2) * 4 + 2
   answer[first], answer[first + 1] = ok and 1 or 0, string.format('%.3f', taken)
-  answer[first + 2], answer[first + 3] = reserved, wait
+  answer[first + 2], answer[first + 3] = string.format('%.0f', reserved), wait
 end
 if again then
   for i = 2, #KEYS do
     answer[(i - 2) * 4 + 2] = 1
   end
-  return answer
+  return table.concat(answer, ' ')
 end
 if not fits and how ~= 'force' then
   answer[1] = 0
-  return answer
+  return table.concat(answer, ' ')
 end
-redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[5])
+redis.call('SET', KEYS[1], ARGV[4], 'EX', ARGV[6])
 for i = 2, #KEYS do
-  local at = 7 + (i - 2) * 3
-  local key, kind, ceiling = KEYS[i], ARGV[at], tonumber(ARGV[at + 1])
-  local forget = tonumber(ARGV[at + 2])
+  local at = (i - 2) * 3 + 1
+  local key, kind, ceiling, forget = KEYS[i], described[at], described[at + 1], described[at + 2]
   local first = (i - 2) * 4 + 2
   answer[first] = 1
   if kind == 'usd' then
     local by = string.format('%.0f', more)
     local total = redis.call('HINCRBY', key, 't', by)
     answer[first + 1] = string.format('%.0f', total)
-    answer[first + 2] = redis.call('HINCRBY', key, 'h', by)
-    if forget > 0 and (used[i] == 0 or held == false) then
-      redis.call('EXPIRE', key, forget)
+    answer[first + 2] = string.format('%.0f', redis.call('HINCRBY', key, 'h', by))
+    if forget > 0 and used[i] == 0 then
+      redis.call('EXPIREAT', key, forget)
     end
   elseif kind == 'parallel' then
-    redis.call('ZADD', key, now + ARGV[6], id)
-    redis.call('PEXPIRE', key, ARGV[6] * 2)
-    answer[first + 1] = string.format('%.0f', redis.call('ZCARD', key))
+    answer[first + 1] = used[i] + redis.call('ZADD', key, now + ARGV[7], id)
+    redis.call('PEXPIRE', key, ARGV[7] * 2)
   else
     local after = used[i] + (kind == 'requests' and 1 or tokens)
     redis.call('HSET', key, 'u', string.format('%.6f', after), 'at', now)
@@ -87,20 +89,21 @@ for i = 2, #KEYS do
     answer[first + 1] = string.format('%.3f', after)
   end
 end
-return answer
+return table.concat(answer, ' ')
 """
 
 SETTLE = """
 -- ARGV: how ('true', or 'undo' for a reservation that may never have been made), id, true usd, true
 -- tokens, tokens that were asked, done's seconds. Gives total and held of each sum of money.
-local how, id, usd = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local described = cjson.decode(ARGV[1])
+local how, id, usd = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local held = redis.call('GET', KEYS[1])
 if held == 'done' then
-  return {}
+  return ''
 end
-redis.call('SET', KEYS[1], 'done', 'EX', ARGV[6])
+redis.call('SET', KEYS[1], 'done', 'EX', ARGV[7])
 if how == 'undo' and not held then
-  return {}
+  return ''
 end
 local answer = {}
 local reserved = tonumber(held or '0')
@@ -108,24 +111,24 @@ if how == 'undo' then
   usd = 0
 end
 for i = 2, #KEYS do
-  local at = 7 + (i - 2) * 3
-  local key, kind, forget = KEYS[i], ARGV[at], tonumber(ARGV[at + 2])
+  local at = (i - 2) * 3 + 1
+  local key, kind, ceiling, forget = KEYS[i], described[at], described[at + 1], described[at + 2]
   if kind == 'usd' then
     local by = string.format('%.0f', usd - reserved)
-    answer[#answer + 1] = redis.call('HINCRBY', key, 't', by)
+    answer[#answer + 1] = string.format('%.0f', redis.call('HINCRBY', key, 't', by))
     by = string.format('%.0f', held and 0 - reserved or 0)
-    answer[#answer + 1] = redis.call('HINCRBY', key, 'h', by)
+    answer[#answer + 1] = string.format('%.0f', redis.call('HINCRBY', key, 'h', by))
     if forget > 0 and not held then
-      redis.call('EXPIRE', key, forget)
+      redis.call('EXPIREAT', key, forget)
     end
   elseif kind == 'parallel' then
     redis.call('ZREM', key, id)
   elseif redis.call('EXISTS', key) == 1 then
     if kind == 'tokens' then
-      local change = tonumber(ARGV[4]) - (held and tonumber(ARGV[5]) or 0)
+      local change = tonumber(ARGV[5]) - (held and tonumber(ARGV[6]) or 0)
       local after = tonumber(redis.call('HGET', key, 'u')) + change
       redis.call('HSET', key, 'u', string.format('%.6f', math.max(after, 0)))
-      local ms = math.ceil(math.max(after, 0) * 60000 / tonumber(ARGV[at + 1])) + 1000
+      local ms = math.ceil(math.max(after, 0) * 60000 / ceiling) + 1000
       redis.call('PEXPIRE', key, ms + 60000)
     elseif how == 'undo' then
       local after = tonumber(redis.call('HGET', key, 'u')) - 1
@@ -133,26 +136,26 @@ for i = 2, #KEYS do
     end
   end
 end
-return answer
+return table.concat(answer, ' ')
 """
 
 CARRY = """
 -- Here counters are sums of money alone, and the three of each are: what a gateway has seen
 -- settled, what it has spent by itself meanwhile, and when it may be forgotten.
--- ARGV: the mark's seconds
-if not redis.call('SET', KEYS[1], 'done', 'NX', 'EX', ARGV[1]) then
+-- ARGV[2]: the mark's seconds
+local described = cjson.decode(ARGV[1])
+if not redis.call('SET', KEYS[1], 'done', 'NX', 'EX', ARGV[2]) then
   return 0
 end
 for i = 2, #KEYS do
-  local at = 2 + (i - 2) * 3
-  local key, seen, more = KEYS[i], tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local forget = tonumber(ARGV[at + 2])
+  local at = (i - 2) * 3 + 1
+  local key, seen, more, forget = KEYS[i], described[at], described[at + 1], described[at + 2]
   local row = redis.call('HMGET', key, 't', 'h')
   local settled = tonumber(row[1] or '0') - tonumber(row[2] or '0')
   -- What is settled never grows less, unless Redis has lost what it knew.
   redis.call('HINCRBY', key, 't', string.format('%.0f', math.max(seen - settled, 0) + more))
   if forget > 0 then
-    redis.call('EXPIRE', key, forget)
+    redis.call('EXPIREAT', key, forget)
   end
 end
 return 1

@@ -63,11 +63,10 @@ def test_what_is_over_is_forgotten_and_what_counts_is_not() -> None:
     state.take([AT_ONCE], Ask(0, 0))
     clock.now += 86_400
     state.take([Limit("usd", "next day", 1000, clock.now + 10)], Ask(1, 0))
-    assert set(state._sums) == {"day", "all", "next day"}
-    assert not state._buckets
+    assert set(state._counters) == {"day", "all", "next day", "slots"}
     clock.now += 86_400
     state.take([], Ask(0, 0))
-    assert set(state._sums) == {"all", "next day"}
+    assert set(state._counters) == {"all", "next day", "slots"}
     assert state.take([AT_ONCE], Ask(0, 0)).readings[0].used == 2
 
 
