@@ -110,7 +110,7 @@ class SharedState:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        unsent = len(self._queue)
+        unsent = sum(one.how == "true" for one in self._queue)
         spent = sum(max(one.more, 0) for one in self._spent.values())
         if unsent or spent:
             log.warning(
@@ -312,7 +312,12 @@ class SharedState:
         # The event loop itself holds tasks only weakly.
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("shared limits have met an error of their own", exc_info=error)
 
     async def _send_as_it_comes(self) -> None:
         while True:

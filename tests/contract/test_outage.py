@@ -139,6 +139,19 @@ async def test_it_restarts_between_two_requests(server: RedisServer, process: Pr
     assert outcome.readings[0].used == 3
 
 
+async def test_what_redis_never_heard_of_is_said_at_the_end(
+    server: RedisServer, process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await process()
+    assert await granted(one, "a", 100)
+    server.kill()
+    assert await granted(one, "b", 100)
+    settle(one, "a", 100, 60)
+    settle(one, "b", 100, 70)
+    await one.close()
+    assert "1 settlements, which stay as they were reserved, and $0.00000007" in caplog.text
+
+
 async def test_each_process_has_a_share_of_what_is_left(
     server: RedisServer, process: Process
 ) -> None:
