@@ -21,7 +21,7 @@ from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from app.state import scripts
 from app.state.base import NEVER, Ask, Limit, Outcome, Reading
@@ -135,20 +135,18 @@ class RedisCounters:
             calls.append((_SETTLE, (self._mark(id_), *keys), (described, *more)))
         readings: list[tuple[Limit, Reading]] = []
         for settlement, answer in zip(settlements, await self._all(calls), strict=True):
-            numbers = [int(number) for number in answer.split()]
-            money = [limit for limit in settlement.limits if limit.kind == "usd"]
-            # An answer is empty where it was told before.
-            for limit, used, held in zip(money, numbers[::2], numbers[1::2], strict=False):
-                readings.append((limit, Reading(used, held, limit.ceiling)))
+            readings += _sums([one for one in settlement.limits if one.kind == "usd"], answer)
         return readings
 
-    async def carry(self, id_: str, sums: Sequence[Carried]) -> None:
-        """Add what was spent apart from Redis, once for each id; and what Redis has forgotten."""
+    async def carry(self, id_: str, sums: Sequence[Carried]) -> list[tuple[Limit, Reading]]:
+        """Add what was spent apart from Redis, once for each id; and what Redis has forgotten.
+        Gives what the sums came to."""
         described: list[int] = []
         for limit, seen, more in sums:
             described += [seen, more, _forgotten_at(limit)]
         keys = (self._mark(id_), *[self._prefix + one.limit.key for one in sums])
-        await self._all([(_CARRY, keys, (orjson.dumps(described), _MARK_SECONDS))])
+        answers = await self._all([(_CARRY, keys, (orjson.dumps(described), _MARK_SECONDS))])
+        return _sums([one.limit for one in sums], answers[0])
 
     async def renew(self, process: str, leases: dict[str, list[str]]) -> int:
         """Renew leases by key of their limit, and this process's own; gives how many processes
@@ -238,7 +236,10 @@ class RedisCounters:
         have lost what it knew."""
         await connection.on_connect()
         await connection.send_command("INFO", "server")
-        match = _RUN_ID.search(await connection.read_response())
+        try:
+            match = _RUN_ID.search(await connection.read_response())
+        except ResponseError:
+            match = None  # not allowed to ask: then a restart can't be told from a short absence
         server = match.group(1) if match else b""
         if self._server is None:
             self._server = server
@@ -282,6 +283,15 @@ def _forgotten_at(limit: Limit) -> int:
 def _kept(limits: Sequence[Limit]) -> list[Limit]:
     """Limits that a running request still counts in: rates were taken when it came."""
     return [limit for limit in limits if limit.kind in ("usd", "parallel")]
+
+
+def _sums(money: Sequence[Limit], answer: bytes) -> list[tuple[Limit, Reading]]:
+    """Total and held of some sums; none where a settlement had been told before."""
+    numbers = [int(number) for number in answer.split()]
+    return [
+        (limit, Reading(used, held, limit.ceiling))
+        for limit, used, held in zip(money, numbers[::2], numbers[1::2], strict=False)
+    ]
 
 
 def _outcome(limits: Sequence[Limit], answer: bytes) -> Outcome:

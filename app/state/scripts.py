@@ -142,23 +142,27 @@ return table.concat(answer, ' ')
 CARRY = """
 -- Here counters are sums of money alone, and the three of each are: what a gateway has seen
 -- settled, what it has spent by itself meanwhile, and when it may be forgotten.
--- ARGV[2]: the mark's seconds
+-- ARGV[2]: the mark's seconds. Gives total and held of each.
 local described = cjson.decode(ARGV[1])
-if not redis.call('SET', KEYS[1], 'done', 'NX', 'EX', ARGV[2]) then
-  return 0
-end
+local first = redis.call('SET', KEYS[1], 'done', 'NX', 'EX', ARGV[2])
+local answer = {}
 for i = 2, #KEYS do
   local at = (i - 2) * 3 + 1
   local key, seen, more, forget = KEYS[i], described[at], described[at + 1], described[at + 2]
   local row = redis.call('HMGET', key, 't', 'h')
-  local settled = tonumber(row[1] or '0') - tonumber(row[2] or '0')
-  -- What is settled never grows less, unless Redis has lost what it knew.
-  redis.call('HINCRBY', key, 't', string.format('%.0f', math.max(seen - settled, 0) + more))
-  if forget > 0 then
-    redis.call('EXPIREAT', key, forget)
+  local total, held = tonumber(row[1] or '0'), tonumber(row[2] or '0')
+  if first then
+    -- What is settled never grows less, unless Redis has lost what it knew.
+    more = math.max(seen - (total - held), 0) + more
+    total = redis.call('HINCRBY', key, 't', string.format('%.0f', more))
+    if forget > 0 then
+      redis.call('EXPIREAT', key, forget)
+    end
   end
+  answer[#answer + 1] = string.format('%.0f', total)
+  answer[#answer + 1] = string.format('%.0f', held)
 end
-return 1
+return table.concat(answer, ' ')
 """
 
 RENEW = """

@@ -295,7 +295,7 @@ class SharedState:
             batch = rows[start : start + _BATCH]
             self._carrying.append((f"{self._process}.{os.urandom(6).hex()}", batch))
         while self._carrying:
-            await self._redis.carry(*self._carrying[0])
+            self._note(await self._redis.carry(*self._carrying[0]))
             self._carrying.popleft()
         running = list(self._live.values())
         for live in running:

@@ -15,7 +15,7 @@ upstreams:
   sim:
     kind: openai
     base_url: {upstream}
-    timeouts: {{first_byte_seconds: 1, idle_seconds: 1, total_seconds: 5}}
+    timeouts: {{first_byte_seconds: WAIT, idle_seconds: WAIT, total_seconds: 60}}
 models:"""
     + MODELS
     + """
@@ -39,10 +39,11 @@ def plain(max_tokens: int, *, stream: bool = False) -> bytes:
     ) % (max_tokens, b"true" if stream else b"false")
 
 
-def limited(limits: str, purpose: str = "", more: str = "") -> str:
+def limited(limits: str, purpose: str = "", more: str = "", patience: float = 20) -> str:
     """The configuration with these limits of its route. One text is served by one gateway a
     session: a purpose makes another."""
-    return CONFIG.replace("LIMITS", limits) + more + f"\n# {purpose}\n"
+    text = CONFIG.replace("LIMITS", limits).replace("WAIT", str(patience))
+    return text + more + f"\n# {purpose}\n"
 
 
 def most_usd(max_tokens: int, *, stream: bool = False) -> float:

@@ -138,7 +138,7 @@ def test_every_way_out_frees_the_slot_and_the_money(
     gateway: Serve, simulated: Control, way: str
 ) -> None:
     """One slot, and room for one reservation that costs nothing once it is settled."""
-    served = gateway(limited("parallel_requests: 1, usd_in_all: 1000"))
+    served = gateway(limited("parallel_requests: 1, usd_in_all: 1000", patience=1))
     WAYS[way](served)
     eventually(lambda: served.metric("pointsman_requests_in_flight") == 0)
     assert served.chat().status_code == 200

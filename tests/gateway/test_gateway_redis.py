@@ -66,7 +66,7 @@ async def test_two_gateways_hold_one_limit(start: Start, simulated: Control) -> 
     limits = f"usd_in_all: {budget:.9f}"
     one, two = start(limits, ", timeout_ms: 2000"), start(limits, ", timeout_ms: 2000")
     usage = {"prompt_tokens": len(plain(100)), "completion_tokens": 100}
-    simulated.script(times=None, delay_seconds=0.9, usage=usage)
+    simulated.script(times=None, delay_seconds=1.5, usage=usage)
     halves = await asyncio.gather(ask_many(one, 100, plain(100)), ask_many(two, 100, plain(100)))
     answers = [answer for half in halves for answer in half]
     good = [answer for answer in answers if answer.status_code == 200]
@@ -85,7 +85,7 @@ def refusal_of(served: Gateway) -> str:
 async def test_workers_and_slots_and_rates_are_shared(start: Start, simulated: Control) -> None:
     one = start("parallel_requests: 6", ", timeout_ms: 2000", "--workers", "2")
     two = start("parallel_requests: 6", ", timeout_ms: 2000")
-    simulated.script(times=None, delay_seconds=0.9)
+    simulated.script(times=None, delay_seconds=1.5)
     halves = await asyncio.gather(ask_many(one, 30, plain(10)), ask_many(two, 30, plain(10)))
     codes = sorted(answer.status_code for half in halves for answer in half)
     assert codes == [200] * 6 + [429] * 54
