@@ -83,7 +83,7 @@ class SharedState:
         self._seen: dict[str, _Seen] = {}
         self._queue: deque[Settlement] = deque()
         self._spent: dict[str, Carried] = {}
-        self._carrying: deque[tuple[str, list[Carried]]] = deque()
+        self._unsure: tuple[str, list[Carried]] | None = None
         self._work = asyncio.Event()
         self._sending = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,7 +111,8 @@ class SharedState:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         unsent = sum(one.how == "true" for one in self._queue)
-        spent = sum(max(one.more, 0) for one in self._spent.values())
+        apart = [*self._spent.values(), *(self._unsure[1] if self._unsure else [])]
+        spent = sum(one.more for one in apart)
         if unsent or spent:
             log.warning(
                 "Redis never heard of what was spent at last: %d settlements, which stay as they "
@@ -283,20 +284,24 @@ class SharedState:
 
         What fails on the way is told again next time; each telling counts once.
         """
-        spent, self._spent = self._spent, {}
-        sums = {
+        untold = {
             seen.limit.key: Carried(seen.limit, int(seen.reading.settled), 0)
             for seen in self._sums()
         }
-        for key, one in spent.items():
-            sums[key] = one._replace(seen=sums[key].seen if key in sums else 0)
-        rows = list(sums.values())
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
-            self._carrying.append((f"{self._process}.{os.urandom(6).hex()}", batch))
-        while self._carrying:
-            self._note(await self._redis.carry(*self._carrying[0]))
-            self._carrying.popleft()
+        while self._unsure or self._spent or untold:
+            if self._unsure is None:
+                rows = []
+                for key in [*self._spent, *(key for key in untold if key not in self._spent)]:
+                    seen, more = untold.pop(key, None), self._spent.pop(key, None)
+                    row = more or seen
+                    assert row is not None
+                    rows.append(row._replace(seen=seen.seen if seen else 0))
+                    if len(rows) == _BATCH:
+                        break
+                self._unsure = (f"{self._process}.{os.urandom(6).hex()}", rows)
+            # By its name it counts once, should it turn out to have been told already.
+            self._note(await self._redis.carry(*self._unsure))
+            self._unsure = None
         running = list(self._live.values())
         for live in running:
             # Its settlement waits in the queue behind this.
@@ -330,7 +335,7 @@ class SharedState:
         """Send settlements until there are none, or Redis is away."""
         async with self._sending:
             try:
-                if not self._is_away() and (self._spent or self._carrying or self._any_here()):
+                if not self._is_away() and (self._spent or self._unsure or self._any_here()):
                     await self._bring()
                 while self._queue and not self._is_away():
                     batch = [self._queue[i] for i in range(min(_BATCH, len(self._queue)))]

@@ -155,6 +155,25 @@ async def test_what_redis_never_heard_of_is_said_at_the_end(
     assert "1 settlements, which stay as they were reserved, and $0.00000007" in caplog.text
 
 
+async def test_a_redis_that_may_only_be_read_is_away(server: RedisServer, process: Process) -> None:
+    """As after a failover gone wrong: it greets and refuses to count. Nothing piles up."""
+    one = await process()
+    assert await granted(one, "a", 100)
+    assert server.command("CONFIG", "SET", "min-replicas-to-write", "1") == b"+OK"
+    for number in range(5):
+        assert await granted(one, f"b{number}", 100)
+        settle(one, f"b{number}", 100, 10)
+        probed = one._probe_seconds
+        await until(lambda probed=probed: one._probe_seconds > min(probed, 0.7))  # type: ignore[misc]
+    assert one.away
+    assert one._unsure is None or len(one._unsure[1]) == 1
+    assert len(one._spent) <= 1
+    assert server.command("CONFIG", "SET", "min-replicas-to-write", "0") == b"+OK"
+    await until(lambda: not one.away)
+    settle(one, "a", 100, 5)
+    assert await used(one) == (55, 0)
+
+
 async def test_each_process_has_a_share_of_what_is_left(
     server: RedisServer, process: Process
 ) -> None:
