@@ -15,17 +15,23 @@ from app.accounting.key_opening import database_url, key_hasher, may_hold_keys, 
 from app.accounting.key_watch import KeyWatch
 from app.accounting.keyring import Keyring
 from app.accounting.ledger import Ledger, kept
+from app.accounting.limiter import Limiter
+from app.accounting.limits import Limits
 from app.accounting.place import Place
+from app.accounting.refusal import Scope
+from app.accounting.resume import resumed
 from app.api import admin
 from app.api import routes as doors
 from app.api.access import Access, nothing_new
-from app.compiling import Compiled, compile_config
+from app.compiling import Compiled, compile_config, worker_count
 from app.config import schema
 from app.config.load import Loaded, load
 from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
 from app.routing.encoder.embedder import Embedder
+from app.state.base import State
+from app.state.memory import MemoryState
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
 
@@ -46,12 +52,14 @@ def application(loaded: Loaded) -> FastAPI:
     metrics = Metrics()
     client = HTTPClient()
     embedder = _embedder(compiled, metrics)
+    limits = _limiter(compiled, metrics)
     pipeline = Pipeline(
         names=compiled.names,
         upstreams=_upstreams(compiled.config, client),
         embedder=embedder,
         metrics=metrics,
         ledger=(ledger := _ledger(loaded, metrics)),
+        limits=limits,
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
@@ -62,8 +70,15 @@ def application(loaded: Loaded) -> FastAPI:
         # What was built until now lives as long as the process: the collector need not look again.
         gc.collect()
         gc.freeze()
-        async with kept(ledger), watch.running() if watch else nullcontext(), client:
+        await limits.state.open()
+        async with (
+            kept(ledger),
+            watch.running() if watch else nullcontext(),
+            resumed(limits, ledger, compiled.keyring.limits()),
+            client,
+        ):
             yield {"header_timeout_seconds": server.header_timeout_seconds}
+        await limits.state.close()
         if embedder is not None:
             embedder.close()
         metrics.close()
@@ -82,12 +97,49 @@ def _watch(keyring: Keyring, url: str) -> KeyWatch:
 def offline_pipeline(compiled: Compiled) -> Pipeline:
     """A pipeline that can decide and explain, with no upstream behind it."""
     metrics = Metrics()
-    return Pipeline(compiled.names, {}, _embedder(compiled, metrics), metrics)
+    limits = Limiter(MemoryState(), {}, (), metrics)
+    return Pipeline(compiled.names, {}, _embedder(compiled, metrics), metrics, limits)
 
 
 def application_from_environment() -> FastAPI:
     """For uvicorn's workers, each of which builds its own."""
     return application(load(Path(os.environ[CONFIG_VARIABLE])))
+
+
+def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:
+    own: dict[tuple[Scope, str], Limits] = {}
+    config = compiled.config
+    if config.limits is not None:
+        own["gateway", ""] = Limits.compile(config.limits)
+    for name, route in config.routes.items():
+        if route.limits is not None:
+            own["route", name] = Limits.compile(route.limits)
+    for name, tag in config.tags.items():
+        own["tag", name] = Limits.compile(tag.limits)
+    return Limiter(_state(config, metrics), own, compiled.models.values(), metrics)
+
+
+def _state(config: schema.Config, metrics: Metrics) -> State:
+    workers = worker_count(config)
+    if config.redis is None:
+        return MemoryState(share=workers)
+    # Who has no Redis need not load its client.
+    from app.state.redis import RedisCounters
+    from app.state.shared import SharedState
+
+    written = config.redis
+    counters = RedisCounters(
+        written.url.get_secret_value(),
+        prefix=written.prefix,
+        timeout_seconds=written.timeout_ms / 1000,
+        lease_seconds=written.lease_seconds,
+    )
+    return SharedState(
+        counters,
+        least_processes=workers * written.replicas,
+        lease_seconds=written.lease_seconds,
+        on_away=metrics.redis_is_away,
+    )
 
 
 def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:

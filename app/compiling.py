@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from time import time
@@ -19,7 +19,7 @@ from app.catalog import pricing
 from app.catalog.model import Model
 from app.catalog.prices import today
 from app.catalog.ready import Ready, ready_prices
-from app.config import schema
+from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
@@ -97,10 +97,19 @@ def compile_config(loaded: Loaded) -> Compiled:
     problems += wrong_with_keys
     problems += _missing_driver(loaded)
     problems += pricing.problems(loaded, models)
+    problems += limit_checks.problems(loaded)
     if problems:
         raise ConfigError(in_order(problems))
-    warnings = tuple(_doubts(loaded, models, artifacts))
+    warnings = (
+        *_doubts(loaded, models, artifacts),
+        *limit_checks.doubts(loaded, worker_count(config)),
+    )
     return Compiled(config, models, names, encoder, keys, warnings, ready)
+
+
+def worker_count(config: schema.Config) -> int:
+    """How many processes serve; `serve --workers` has the last word."""
+    return int(os.environ.get(WORKERS_VARIABLE) or config.server.workers)
 
 
 def router_directory(name: str, folder: Path) -> Path:
@@ -216,8 +225,7 @@ def _names(
     config: schema.Config, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
 ) -> Names:
     routes: dict[str, Route] = {}
-    # `serve --workers` has the last word.
-    workers = int(os.environ.get(WORKERS_VARIABLE) or config.server.workers)
+    workers = worker_count(config)
     for name, written in config.routes.items():
         route = _route(name, written, models, artifacts, config.encoder.cache_entries, workers)
         for word in (name, *written.aliases):
@@ -246,7 +254,7 @@ def _route(
         estimator = Prior(described)
     else:
         estimator = Remembered(artifact.estimator(described), remembered)
-    return Route(
+    route = Route(
         name=name,
         candidates=candidates,
         baseline=baseline,
@@ -258,6 +266,10 @@ def _route(
         encode_margin=written.encode_margin,
         pace=objective.pace if isinstance(objective, Budget) else None,
     )
+    if written.when_budget_low is None:
+        return route
+    thrifty = _objective(written.when_budget_low.objective, candidates, baseline, artifact, workers)
+    return replace(route, thrifty=replace(route, objective=thrifty))
 
 
 def _encode(written: schema.Route, objective: Objective, artifact: Artifact | None) -> Encode:

@@ -13,6 +13,7 @@ delivery never guesses.
     ├── DatabaseError      the database can't be used: its address, or a schema from the future
     └── GatewayError
         ├── CallerError    the request is wrong: 4xx, code caller_*
+        ├── PolicyError    the request is right and may not be served now: code policy_*
         ├── UpstreamError  one attempt failed: code upstream_*
         └── GatewayFault   our fault or our limits: 5xx, code gateway_*
 """
@@ -199,6 +200,45 @@ class NoEligibleCandidate(CallerError):
     """No model of the route can serve this request; the message gives each one's reasons."""
 
     code = "caller_no_eligible_model"
+
+
+class PolicyError(GatewayError):
+    """The request is right, and what the operator has laid down forbids it."""
+
+    status = 403
+    type = "permission_error"
+    code = "policy_refused"
+
+
+class LimitReached(PolicyError):
+    """A limit has no room for the request. `limit` says which one: its scope and its key in the
+    YAML, as in `route:auto requests_per_minute`; never a key or its id."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "policy_rate_limited"
+
+    def __init__(self, message: str, *, limit: str, headers: Sequence[tuple[str, str]]) -> None:
+        super().__init__(message, headers=[*headers, ("x-pointsman-limit", limit)])
+        self.limit = limit
+
+
+class TooManyAtOnce(LimitReached):
+    code = "policy_too_many_at_once"
+
+
+class BudgetReserved(LimitReached):
+    """Requests that still run hold what is left of a budget; it may be free again in a moment."""
+
+    code = "policy_budget_reserved"
+
+
+class BudgetExhausted(LimitReached):
+    """What is left of a budget does not cover the request. 429 and `insufficient_quota`, as OpenAI
+    says it and its SDKs know it; retrying is of no use before the period is over."""
+
+    type = "insufficient_quota"
+    code = "policy_budget_exhausted"
 
 
 class UpstreamError(GatewayError):

@@ -9,18 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from app.accounting.caller import Caller
 from app.accounting.charges import charge
 from app.accounting.ledger import Ledger
+from app.accounting.limiter import Applied, Limiter
+from app.accounting.most import Size
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
-from app.errors import GatewayError, GatewayFault, UpstreamRefusedRequest
+from app.errors import (
+    BudgetExhausted,
+    BudgetReserved,
+    GatewayError,
+    GatewayFault,
+    UpstreamRefusedRequest,
+)
 from app.exchange.money import usd_text
 from app.exchange.record import Prediction, Record
 from app.exchange.reply import Headers, Reply, StreamReply
@@ -38,6 +47,8 @@ from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
 from app.wire.openai_chat import error_body, read_error
 
+_NOT_TEXT = frozenset({"vision", "audio", "files"})
+
 
 @dataclass(slots=True)
 class Pipeline:
@@ -47,6 +58,7 @@ class Pipeline:
     upstreams: Mapping[str, Upstream]
     embedder: Embedder | None
     metrics: Metrics
+    limits: Limiter
     ledger: Ledger | None = None
     _warned: set[str] = field(default_factory=set)
     """What has been told of models' prices and reports."""
@@ -58,10 +70,14 @@ class Pipeline:
         decision: Decision | None = None
         try:
             target = self.admit(request, record, caller)
+            applied = self.limits.applied(caller, record.route)
+            self.limits.foresee(applied)
             facts = inspect(request.payload)
             record.expected_input_tokens = facts.input_tokens
-            decision = await self.decide(target, facts, record)
-            result = await deliver(request, decision.plan, self.upstreams, record)
+            size = _size(request, facts)
+            decision = await self._within_limits(target, facts, record, applied, size)
+            afford = partial(self.limits.afford, record.hold, size) if record.hold else None
+            result = await deliver(request, decision.plan, self.upstreams, record, afford)
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
@@ -97,11 +113,38 @@ class Pipeline:
         record.speed = decision.speed or "none"
         record.decide_seconds = perf_counter() - record.received
         self.metrics.decided(record, decision.novelty)
+        return decision
+
+    async def _within_limits(
+        self, target: Route | Model, facts: Facts, record: Record, applied: Applied, size: Size
+    ) -> Decision:
+        """Decide, and reserve what the chosen model may cost.
+
+        Where a budget is low, or has no room for the choice, a route may have another objective
+        for that. Raises NoEligibleCandidate or LimitReached.
+        """
+        thrifty = target.thrifty if isinstance(target, Route) and applied else None
+        if thrifty is not None and self.limits.low(applied):
+            target, thrifty = thrifty, None
+        decision = await self.decide(target, facts, record)
+        if applied:
+            try:
+                await self._reserve(decision, record, applied, size)
+            except (BudgetReserved, BudgetExhausted):
+                if thrifty is None:
+                    raise
+                decision = await self.decide(thrifty, facts, record)
+                await self._reserve(decision, record, applied, size)
         if decision.pace is not None:
             record.booked = decision.pace.book(decision.expected_cost, decision.cost_spread)
         if self.ledger is not None:
             self._note(self.ledger, record, decision, facts.instruction)
         return decision
+
+    async def _reserve(
+        self, decision: Decision, record: Record, applied: Applied, size: Size
+    ) -> None:
+        record.hold = await self.limits.reserve(record.request_id, applied, decision.chosen, size)
 
     def _note(self, ledger: Ledger, record: Record, decision: Decision, text: str) -> None:
         """What the ledger keeps of a decision."""
@@ -144,6 +187,9 @@ class Pipeline:
     async def explain(self, request: Request, neighbours: int, caller: Caller) -> dict[str, Any]:
         """The decision on a request with its evidence, no model called. Raises CallerError."""
         target = self.names.resolve(request.model, caller)
+        if isinstance(target, Route) and target.thrifty is not None:
+            applied = self.limits.applied(caller, target.name)
+            target = target.thrifty if self.limits.low(applied) else target
         facts = inspect(request.payload)
         if isinstance(target, Model):
             return explain(pin(target), facts)
@@ -160,6 +206,14 @@ class Pipeline:
         # Not remembered: a vector at hand would let the chat door decide otherwise than was shown.
         vector = await self.embedder.embed(text, remember=False)
         return route.estimator.neighbours(Query(text, vector), count)
+
+    def readiness(self) -> dict[str, str]:
+        """How what can be done without is; requests are served either way."""
+        told: dict[str, str] = {"ledger": "off" if self.ledger is None else self.ledger.state}
+        away = self.limits.state.away
+        if away is not None:
+            told["redis"] = "away" if away else "connected"
+        return told
 
     # --- what goes back -----------------------------------------------------------------------
 
@@ -215,9 +269,21 @@ class Pipeline:
                 log.warning("%s", doubt.message)
         if decision is not None and decision.pace is not None:
             _correct(decision.pace, decision, record)
+        self.limits.settle(record)
         self.metrics.settle(record)
         if self.ledger is not None and record.route != "none":
             self.ledger.append(record)
+
+
+def _size(request: Request, facts: Facts) -> Size:
+    """What bounds a request's cost. Images, audio and files count at twice what is usual of them:
+    given by name alone, nothing in the request bounds them."""
+    most = len(request.body)
+    if facts.needs & _NOT_TEXT:
+        most += 2 * facts.input_tokens
+    # Servers differ in which of the two they heed.
+    ends = [request.payload.get(name) or 0 for name in ("max_completion_tokens", "max_tokens")]
+    return Size(most, facts.input_tokens, max(ends) or None, facts.choices)
 
 
 def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) -> Decision:
@@ -247,6 +313,8 @@ def _headers(record: Record, decision: Decision | None, *, debug: bool) -> Heade
         headers.append(("x-pointsman-cost-usd", usd_text(record.cost)))
     if record.saved is not None:
         headers.append(("x-pointsman-saved-usd", usd_text(record.saved)))
+    if record.hold is not None:
+        headers += record.hold.headers
     if debug:
         headers += _debug_headers(record, decision)
     return headers

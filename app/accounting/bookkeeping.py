@@ -76,6 +76,7 @@ class _Books:
         else:
             ledger.over("database")
             ledger.over("fault")
+            ledger.caught_up.set()
             self._pause = TICK_SECONDS
             return TICK_SECONDS
         self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)

@@ -7,7 +7,7 @@ is kept, compared in constant time. Keys come from the YAML, from the database (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hmac import compare_digest
@@ -90,6 +90,11 @@ class Keyring:
         """What has changed in the database since the last time; a revoked key stays known."""
         self.stored.update(changed)
         self.awaits = False
+
+    def limits(self) -> Iterator[Limits | None]:
+        """Of every key."""
+        for key in (*self.declared.values(), *self.stored.values()):
+            yield key.caller.limits
 
     @property
     def configured(self) -> bool:

@@ -56,6 +56,8 @@ class Ledger:
         self.journal = Journal(place.journal, place.owner)
         self.waiting: deque[bytes] = deque()
         """Lines that the journal could not take."""
+        self.caught_up = asyncio.Event()
+        """Set once what dead processes left has been booked."""
         self.pending = 0
         """Requests that are not in the database yet."""
         self._waiting_bytes = 0

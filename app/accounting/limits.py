@@ -25,6 +25,12 @@ class Limits:
     parallel_requests: int | None = None
     soft_share: float = 0.8
 
+    @property
+    def is_budget(self) -> bool:
+        """Whether money is limited."""
+        money = (self.per_day, self.per_week, self.per_month, self.in_all)
+        return any(amount is not None for amount in money)
+
     @classmethod
     def compile(cls, written: schema.Limits) -> Limits:
         def nano(amount: Decimal | None) -> int | None:

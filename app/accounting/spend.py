@@ -6,6 +6,7 @@ rows themselves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
@@ -29,6 +30,12 @@ from app.accounting.tables import DAY_US, MEASURES, daily, daily_tags, requests
 By = Literal["model", "route", "key", "tag", "day", "upstream"]
 BY: tuple[By, ...] = get_args(By)
 _COLUMNS = {"model": "model", "route": "route", "key": "key_id", "upstream": "upstream"}
+_SCOPES = (
+    ("gateway", daily, None),
+    ("route", daily, "route"),
+    ("key", daily, "key_id"),
+    ("tag", daily_tags, "tag"),
+)
 _EPOCH = date(1970, 1, 1)
 
 
@@ -89,6 +96,31 @@ async def spending(database: Database, by: By, since: datetime, until: datetime)
     else:
         found.sort(key=lambda row: (-row.cost_nano, -row.requests, row.name))
     return Spending(since, until, by, tuple(found), total)
+
+
+async def since(url: str, starts: Mapping[str, float]) -> list[tuple[str, str, str, int]]:
+    """What each scope has spent since the start of each period, which begins a UTC day: scope
+    (`gateway`, `route`, `key` or `tag`), its name, the period, nano-dollars.
+
+    Raises one of UNAVAILABLE, or DatabaseError.
+    """
+    database = await Database.open(url)
+    found = []
+    try:
+        async with database.read() as connection:
+            for period, start in starts.items():
+                for scope, table, column in _SCOPES:
+                    name = literal("") if column is None else table.c[column]
+                    grouped = select(name, func.sum(table.c.cost_nano)).where(
+                        table.c.day >= int(start * 1_000_000) // DAY_US
+                    )
+                    if column is not None:
+                        grouped = grouped.where(name != "none").group_by(name)
+                    rows = await connection.execute(grouped)
+                    found += [(scope, str(who), period, int(nano)) for who, nano in rows if nano]
+    finally:
+        await database.close()
+    return found
 
 
 def _microseconds(moment: datetime) -> int:

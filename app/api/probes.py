@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
 from app import __version__
-from app.accounting.ledger import Ledger
 from app.api.access import Access
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
-def doors(metrics: Metrics, access: Access, ledger: Ledger | None = None) -> APIRouter:
+def doors(
+    metrics: Metrics, access: Access, readiness: Callable[[], Mapping[str, str]]
+) -> APIRouter:
+    """`readiness` tells how what the gateway can do without is."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez", summary="The process runs and its event loop turns")
@@ -22,9 +25,8 @@ def doors(metrics: Metrics, access: Access, ledger: Ledger | None = None) -> API
     # The server listens only once everything is loaded, so whoever gets through is served.
     @router.get("/readyz", summary="Requests are served")
     async def readyz() -> dict[str, Any]:
-        # A ledger that is behind is told of and changes nothing: requests are served all the same.
-        books = "off" if ledger is None else ledger.state
-        return {"status": "ready", "version": __version__, "ledger": books}
+        # What is away is told of and changes nothing: requests are served all the same.
+        return {"status": "ready", "version": __version__, **readiness()}
 
     @router.get(
         "/metrics",

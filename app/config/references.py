@@ -76,13 +76,12 @@ def _models_of_routes(
         for i, (path, model) in enumerate(candidates):
             if model in named[:i]:
                 yield document.problem(("routes", name, *path), f"`{model}` is listed twice")
-        objective = route.get("objective")
-        if isinstance(objective, dict):
+        for place, objective in _objectives(route):
             for side in ("strong", "weak"):
                 for _, model in strings(objective, side):
                     if model not in named:
                         yield document.problem(
-                            ("routes", name, "objective", side),
+                            ("routes", name, *place, side),
                             f"`{model}` is not a candidate of this route",
                             nearest(model, named),
                         )
@@ -112,6 +111,15 @@ def _scopes_of_keys(
             if key_id in ids:
                 yield document.problem(("keys", i, *path), f"`{key_id}` is listed twice")
             ids.add(key_id)
+
+
+def _objectives(route: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """A route's objectives, each with its path."""
+    low = route.get("when_budget_low")
+    for place, entry in (((), route), (("when_budget_low",), low)):
+        objective = entry.get("objective") if isinstance(entry, dict) else None
+        if isinstance(objective, dict):
+            yield (*place, "objective"), objective
 
 
 def _clashes(

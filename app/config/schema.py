@@ -7,138 +7,42 @@ Only shape and ranges are checked here; names that must exist elsewhere in the f
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
-    SecretStr,
-    StringConstraints,
     Tag,
     model_validator,
 )
-from yarl import URL
 
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$", max_length=128)
-]
-
-
-def _secret(value: object) -> object:
-    """A key as the environment gives it, often with a newline at its end."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if not text:
-        raise ValueError("is empty; leave it out, or set the variable it names")
-    if text.startswith(("$", "os.environ/")):
-        raise ValueError("is not filled in; write ${NAME} for an environment variable")
-    if not text.isascii() or not text.isprintable():
-        raise ValueError("must be printable ASCII")
-    return text
-
-
-def _api_key(value: object) -> object:
-    if isinstance(value, str) and value.strip().lower().startswith("bearer "):
-        raise ValueError("must be the key alone: `Bearer` is added")
-    return _secret(value)
-
-
-def _base_url(text: str) -> str:
-    try:
-        url = URL(text)
-        usable = url.scheme in ("http", "https") and bool(url.host) and url.port is not None
-    except ValueError:
-        usable = False
-    if not usable or url.user or url.password or url.query_string or url.fragment:
-        raise ValueError(
-            "must be an http or https address without credentials or query, "
-            "such as https://api.openai.com/v1"
-        )
-    if url.path.rstrip("/").endswith("/completions"):
-        raise ValueError("must end before /chat/completions, which is added")
-    return text
-
-
-OWN_HEADERS = frozenset(
-    {"accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
+from app.config.accounts import Key as Key
+from app.config.accounts import KeyTerms as KeyTerms
+from app.config.accounts import Ledger as Ledger
+from app.config.accounts import Limits as Limits
+from app.config.accounts import Redis, TagLimits
+from app.config.fields import OWN_HEADERS as OWN_HEADERS
+from app.config.fields import (
+    ApiKey,
+    BaseURL,
+    Capability,
+    Day,
+    HeaderName,
+    Name,
+    Seconds,
+    Secret,
+    TierName,
+    UsdPerMillion,
+    UsdPerRequest,
 )
-
-
-def _header_name(name: str) -> str:
-    if name.lower() in OWN_HEADERS:
-        raise ValueError("is set by the gateway itself")
-    return name
-
-
-def _day(value: object) -> object:
-    """A number would be taken for seconds."""
-    if isinstance(value, int | float):
-        raise ValueError("must be a date, such as 2026-07-01")
-    return value
-
-
-def _moment(value: object) -> object:
-    """YAML knows dates and moments; JSON writes both as text. What has no zone is UTC."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            value = None
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time())
-    if not isinstance(value, datetime):
-        raise ValueError("must be a date or a moment, such as 2027-01-31 or 2027-01-31T12:00:00Z")
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
-
-
-def _key_id(text: str) -> str:
-    if re.fullmatch(_KEY_ID, text) is None:
-        raise ValueError("must be 4 to 32 lower-case letters and digits")
-    if text in ("admin", "none"):
-        raise ValueError("is reserved: it stands for the admin key, or for none")
-    return text
-
-
-def _key_hash(text: str) -> str:
-    if re.fullmatch(_KEY_HASH, text) is None:
-        raise ValueError("must be a hash as `pointsman keys hash` makes it, never the key itself")
-    return text
-
-
-_KEY_ID = "^[a-z0-9]{4,32}$"
-_KEY_HASH = "^blake2b:[0-9a-f]{8}:[0-9a-f]{64}$"
-Secret = Annotated[SecretStr, BeforeValidator(_secret)]
-ApiKey = Annotated[SecretStr, BeforeValidator(_api_key)]
-BaseURL = Annotated[str, AfterValidator(_base_url)]
-HeaderName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_header_name)
-]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-UsdPerMillion = Annotated[Decimal, Field(ge=0, le=100_000, decimal_places=9)]
-UsdPerRequest = Annotated[Decimal, Field(ge=0, le=1_000, decimal_places=9)]
-TierName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Day = Annotated[date, BeforeValidator(_day)]
-Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=9)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
-KeyId = Annotated[str, AfterValidator(_key_id), Field(json_schema_extra={"pattern": _KEY_ID})]
-KeyHash = Annotated[str, AfterValidator(_key_hash), Field(json_schema_extra={"pattern": _KEY_HASH})]
-Names = Annotated[list[Name], Field(max_length=1000)]
-Capability = Literal[
-    "tools", "parallel_tools", "vision", "audio", "json_object", "json_schema", "logprobs", "files"
-]
-
-
-class Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+from app.config.fields import Written as Written
+from app.config.objectives import BudgetObjective as BudgetObjective
+from app.config.objectives import GuaranteeObjective as GuaranteeObjective
+from app.config.objectives import Objective as Objective
+from app.config.objectives import QualityObjective as QualityObjective
+from app.config.objectives import ThresholdObjective as ThresholdObjective
+from app.config.objectives import TradeoffObjective as TradeoffObjective
+from app.config.objectives import WhenBudgetLow
 
 
 class Server(Written):
@@ -355,125 +259,6 @@ class Model(Written):
         return self
 
 
-class Limits(Written):
-    """What may be spent and sent. What is left out is not limited."""
-
-    usd_per_day: Dollars | None = Field(default=None, description="A UTC day.")
-    usd_per_week: Dollars | None = Field(default=None, description="From Monday, UTC.")
-    usd_per_month: Dollars | None = Field(default=None, description="A calendar month, UTC.")
-    usd_in_all: Dollars | None = Field(default=None, description="Since the first request.")
-    requests_per_minute: int | None = Field(default=None, ge=1, le=100_000_000)
-    tokens_per_minute: int | None = Field(
-        default=None, ge=1, le=1_000_000_000_000, description="Input and output together."
-    )
-    parallel_requests: int | None = Field(default=None, ge=1, le=1_000_000)
-    soft_share: float = Field(
-        default=0.8, gt=0, le=1, description="From this part of a limit on, callers are warned."
-    )
-
-
-class KeyTerms(Written):
-    """What a key is for. With neither `routes` nor `models` it may ask for all of them; with one
-    of the two, for nothing but what is listed."""
-
-    name: Name | None = Field(default=None, description="For people; the id if left out.")
-    routes: Names | None = Field(default=None, description="Routes it may ask for.")
-    models: Names | None = Field(default=None, description="Models it may ask for by name.")
-    admin: bool = Field(default=False, description="It may make, change and revoke keys.")
-    metrics: bool = Field(default=False, description="It may read /metrics.")
-    expires: Moment | None = Field(default=None, description="A date or a moment; UTC if unsaid.")
-    tags: Annotated[list[Name], Field(max_length=32)] = Field(
-        default_factory=list, description="What its requests are booked under."
-    )
-    limits: Limits | None = None
-
-
-class Key(KeyTerms):
-    """A key known by its hash, without a database. `pointsman keys hash` makes the entry."""
-
-    id: KeyId = Field(description="Not secret: the part of the key after `pm-`.")
-    hash: KeyHash = Field(description="Of the key's text, with the key secret.")
-
-
-class QualityObjective(Written):
-    """The cheapest model whose predicted quality is at least `keep` of the best candidate's."""
-
-    kind: Literal["quality"]
-    keep: float = Field(default=0.95, gt=0, le=1)
-    confidence: float = Field(
-        default=0.6,
-        ge=0.5,
-        lt=1,
-        description="How sure the prediction must be: the bar is held against this lower bound.",
-    )
-
-
-class TradeoffObjective(Written):
-    """Most value for money: quality x what a right answer is worth, less its cost."""
-
-    kind: Literal["tradeoff"]
-    answer_value_usd: Dollars = Field(
-        description="What one right answer is worth to you, in US dollars."
-    )
-
-
-class ThresholdObjective(Written):
-    """RouteLLM's rule: the strong model when it is likely enough to win, else the weak one."""
-
-    kind: Literal["threshold"]
-    threshold: float = Field(ge=0, le=1, description="Least win rate that buys the strong model.")
-    strong: Name | None = Field(default=None, description="The baseline if absent.")
-    weak: Name | None = Field(default=None, description="The cheapest other candidate if absent.")
-
-    @model_validator(mode="after")
-    def _two_models(self) -> ThresholdObjective:
-        if self.strong is not None and self.strong == self.weak:
-            raise ValueError("`strong` and `weak` name the same model")
-        return self
-
-
-class BudgetObjective(Written):
-    """As much quality as a budget buys: the trade-off follows what has been spent."""
-
-    kind: Literal["budget"]
-    usd_per_day: Dollars | None = Field(
-        default=None, description="For the route, a UTC day; workers share it in equal parts."
-    )
-    usd_per_1k_requests: Dollars | None = Field(
-        default=None, description="However many requests there are."
-    )
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> BudgetObjective:
-        if (self.usd_per_day is None) == (self.usd_per_1k_requests is None):
-            raise ValueError("give one of `usd_per_day` and `usd_per_1k_requests`")
-        return self
-
-
-class GuaranteeObjective(Written):
-    """At least `keep` of the strong model's mean quality, with confidence 1 - `delta`.
-
-    Needs a promise for the route's candidates in its router: `pointsman calibrate`.
-    """
-
-    kind: Literal["guarantee"]
-    keep: float = Field(default=0.95, gt=0, le=1)
-    delta: float = Field(
-        default=0.1, gt=0, le=0.5, description="How likely the calibration may have misled."
-    )
-    strong: Name | None = Field(default=None, description="The baseline if absent.")
-
-
-Objective = Annotated[
-    QualityObjective
-    | TradeoffObjective
-    | BudgetObjective
-    | GuaranteeObjective
-    | ThresholdObjective,
-    Field(discriminator="kind"),
-]
-
-
 class Route(Written):
     """A name that clients may send, with the models it may choose from and how it chooses."""
 
@@ -504,40 +289,8 @@ class Route(Written):
     fallbacks: list[Name] = Field(
         default_factory=list, description="Tried in this order after every candidate has failed."
     )
-
-
-def _database_url(text: str) -> str:
-    if not text.startswith(("sqlite:///", "postgresql://", "postgres://")) or text == "sqlite:///":
-        raise ValueError("must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
-    if ":memory:" in text:
-        raise ValueError("must be on the disk: the ledger is what outlives the process")
-    return text
-
-
-DatabaseURL = Annotated[str, AfterValidator(_database_url)]
-
-
-class Ledger(Written):
-    """The record of every request, for spending and for learning. docs/ledger.md."""
-
-    url: DatabaseURL | None = Field(
-        default="sqlite:///.pointsman/ledger.db",
-        repr=False,
-        description="sqlite:///PATH (relative to this file; sqlite:////PATH is absolute) or "
-        "postgresql://... (needs the [postgres] extra). null keeps no ledger.",
-    )
-    journal: str = Field(
-        default=".pointsman/journal",
-        min_length=1,
-        description="A directory on a local disk, where requests wait for the database.",
-    )
-    retention_days: int = Field(
-        default=90, ge=1, le=36_500, description="Of single requests; daily sums are kept."
-    )
-    keep_prompt_text: bool = Field(default=False, description="Keep what users asked, in clear.")
-    keep_embeddings: bool = Field(
-        default=False, description="Keep prompts' vectors, where one was made."
-    )
+    limits: Limits | None = None
+    when_budget_low: WhenBudgetLow | None = None
 
 
 class Config(Written):
@@ -556,4 +309,9 @@ class Config(Written):
     models: dict[Name, Model] = Field(min_length=1)
     routes: dict[Name, Route] = Field(
         default_factory=dict, description="`auto` is the route of clients that ask for no other."
+    )
+    limits: Limits | None = Field(default=None, description="Of the whole gateway.")
+    tags: dict[Name, TagLimits] = Field(default_factory=dict)
+    redis: Redis | None = Field(
+        default=None, description="Without it each process counts by itself."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
 from app.catalog.model import Model
@@ -19,14 +19,18 @@ async def deliver(
     plan: tuple[Model, ...],
     upstreams: Mapping[str, Upstream],
     record: Record,
+    afford: Callable[[Model], Awaitable[bool]] | None = None,
 ) -> Whole | Opened:
-    """Try the models of a plan in order; every attempt is noted in the record.
+    """Try the models of a plan in order; every attempt is noted in the record. A model that
+    `afford` does not allow is left out.
 
     Raises the most telling UpstreamError when all have failed, or at once one that would meet
     every other model as well.
     """
     errors: list[UpstreamError] = []
     for model in plan:
+        if afford is not None and not await afford(model):
+            continue
         try:
             try:
                 return await _noted(request, model, upstreams[model.upstream], record)

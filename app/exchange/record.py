@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import time
+from typing import Any
 
 from app.exchange.usage import Usage
 
@@ -86,6 +87,8 @@ class Record:
     expected_input_tokens: int = 0
     baseline_cost: int | None = None
     booked: float = 0.0
+    hold: Any = None
+    """What is reserved of its limits (`app.accounting.limiter.Hold`), None where there are none."""
     duration_seconds: float = 0.0
     overhead_seconds: float | None = None
     decide_seconds: float = 0.0

@@ -31,3 +31,5 @@ class Route:
     """How many standard deviations of doubt a choice must bear to be taken without the vector."""
     pace: Pace | None = None
     """Where the route has a budget: booked and corrected by the pipeline."""
+    thrifty: Route | None = None
+    """The same route with the objective for when a budget runs low."""

@@ -8,6 +8,7 @@ worker shows the sum. docs/metrics.md describes every name; a test holds the two
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class Metrics:
         self._define_money()
         self._define_routing()
         self._define_ledger()
+        self._define_limits()
         # `labels()` validates and locks; on the hot path it would cost more than the counting.
         self._child = lru_cache(maxsize=16_384)(_labelled)
 
@@ -212,6 +214,21 @@ class Metrics:
             "memory set aside could take.", registry=r,
         )  # fmt: skip
 
+    def _define_limits(self) -> None:
+        r = self.registry
+        self.refusals = Counter(
+            "pointsman_limit_refusals", "Requests refused by a limit, by the one that was named.",
+            ["scope", "kind"], registry=r,
+        )  # fmt: skip
+        self.low_budgets = Counter(
+            "pointsman_budget_warnings", "Budgets that a reply warned of, as spent to their soft "
+            "share.", ["scope"], registry=r,
+        )  # fmt: skip
+        self.redis_away = Gauge(
+            "pointsman_redis_away", "Whether a process counts by itself because Redis can't be "
+            "reached.", registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
+
     # --- recording ---------------------------------------------------------------------------
 
     def settle(self, record: Record) -> None:
@@ -290,6 +307,19 @@ class Metrics:
         """Count a failure of the ledger's `journal` or `database`, an entry `rejected`, a `fault`
         of ours."""
         self._child(self.ledger_errors, kind).inc()
+
+    def limit_refused(self, scope: str, kind: str) -> None:
+        """Count one request refused by a limit."""
+        self._child(self.refusals, scope, kind).inc()
+
+    def budgets_low(self, scopes: Iterable[str]) -> None:
+        """Count the budgets that one reply warns of."""
+        for scope in scopes:
+            self._child(self.low_budgets, scope).inc()
+
+    def redis_is_away(self, away: bool) -> None:
+        """Note that Redis went or came back."""
+        self.redis_away.set(away)
 
     def close(self) -> None:
         """Take this process out of the sums of what is happening now."""

@@ -39,6 +39,7 @@ def metric_names() -> list[str]:
 def test_metric_names() -> None:
     assert metric_names() == [
         "pointsman_baseline_cost_dollars_total",
+        "pointsman_budget_warnings_total",
         "pointsman_build",
         "pointsman_cost_dollars_total",
         "pointsman_decision_seconds",
@@ -51,10 +52,12 @@ def test_metric_names() -> None:
         "pointsman_ledger_lost_records_total",
         "pointsman_ledger_pending_records",
         "pointsman_ledger_records_total",
+        "pointsman_limit_refusals_total",
         "pointsman_novelty_ratio",
         "pointsman_overhead_seconds",
         "pointsman_overspent_dollars_total",
         "pointsman_predictions_total",
+        "pointsman_redis_away",
         "pointsman_request_duration_seconds",
         "pointsman_requests_in_flight",
         "pointsman_requests_total",

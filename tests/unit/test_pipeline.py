@@ -1,5 +1,6 @@
 """How a prediction comes about: at the first speed at which its choice is clear."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from typing import Any
@@ -8,9 +9,12 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.accounting.caller import ANONYMOUS
+from app.accounting.caller import ANONYMOUS, Caller
+from app.accounting.limiter import Limiter
+from app.accounting.limits import Limits
 from app.catalog.model import Model, Prices
 from app.exchange.record import Record
+from app.exchange.reply import Reply
 from app.exchange.request import Request
 from app.pipeline import Pipeline
 from app.routing.decision import Decision
@@ -20,6 +24,7 @@ from app.routing.facts import inspect
 from app.routing.names import Names
 from app.routing.objective import Quality
 from app.routing.route import Route
+from app.state.memory import MemoryState
 from app.telemetry.metrics import Metrics
 from app.wire import openai_chat
 from tests.readers import CountingEncoder, Reader
@@ -45,7 +50,8 @@ class World:
         )
         self.metrics = Metrics(CollectorRegistry())
         names = Names({"auto": self.route}, {"small": SMALL, "large": LARGE})
-        self.pipeline = Pipeline(names, {}, self.embedder, self.metrics)
+        limits = Limiter(MemoryState(), {}, (SMALL, LARGE), self.metrics)
+        self.pipeline = Pipeline(names, {}, self.embedder, self.metrics, limits)
 
     async def decide(self, text: str) -> Decision:
         request = parsed(text)
@@ -161,3 +167,42 @@ async def test_an_encoder_that_fails_fails_no_request(world: Make) -> None:
     decision = await one.decide("unclear and broken")
     assert (decision.chosen, decision.reason, decision.speed) == (LARGE, "prediction_failed", None)
     assert (await one.decide("plain and broken")).speed == "text"
+
+
+class Blocking:
+    """An upstream that answers nobody."""
+
+    name = "u"
+    stream_usage = True
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def post(self, path: str, body: bytes) -> Any:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+    def mentions_secret(self, body: bytes) -> bool:
+        return False
+
+
+async def test_the_slot_of_a_caller_who_leaves_is_free_again(world: Make) -> None:
+    pipeline = world().pipeline
+    upstream = Blocking()
+    pipeline.upstreams = {"u": upstream}
+    caller = Caller("k", limits=Limits(parallel_requests=1))
+    asking = asyncio.ensure_future(pipeline.chat(parsed("plain"), caller))
+    await upstream.asked.wait()
+    refused = await pipeline.chat(parsed("plain"), caller)
+    assert isinstance(refused, Reply)
+    assert (refused.status, dict(refused.headers)["x-pointsman-limit"]) == (
+        429,
+        "key parallel_requests",
+    )
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    upstream.asked.clear()
+    asking = asyncio.ensure_future(pipeline.chat(parsed("plain"), caller))
+    await upstream.asked.wait()
+    asking.cancel()

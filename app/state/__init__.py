@@ -1,0 +1,1 @@
+"""What requests share while they run: counters of money, rates and slots, here or in Redis."""
