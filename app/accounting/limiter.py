@@ -222,6 +222,9 @@ class Limiter:
         served = record.model is not None
         unknown = served or any(one.outcome in _MAYBE_CHARGED for one in record.attempts)
         usd = record.cost if record.cost is not None else asked.usd if unknown else 0
+        if any(one.estimated and not one.text_bytes for one in record.attempts):
+            # The estimate is of the input alone: what was written, and is charged, nobody saw.
+            usd = max(usd, asked.usd)
         if usage is not None:
             tokens = usage.input_tokens + usage.output_tokens
         else:
