@@ -13,7 +13,7 @@ import logging
 import os
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -205,10 +205,17 @@ def _engine(url: URL) -> AsyncEngine:
 
 
 def _make_private(file: Path) -> None:
-    """A file that only we may read; SQLite gives those it makes beside it the same rights."""
+    """A file that only we may read; SQLite gives those it makes beside it the same rights.
+
+    One that is there is not opened: to close a file is to drop this process's locks on it, also
+    those of connections that are open, and their write-ahead log may then be taken away.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        if not file.exists():
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+            with suppress(FileExistsError):  # made by another process, this moment
+                os.close(os.open(file, flags, 0o600))
     except OSError as error:
         raise DatabaseError(f"{file} can't be opened: {error.strerror}") from None
 

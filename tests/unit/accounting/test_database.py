@@ -105,3 +105,29 @@ async def test_what_fails_leaves_no_trace(database_url: str) -> None:
         count = await connection.scalar(text("SELECT count(*) FROM journal_positions"))
     assert count == 0
     await database.close()
+
+
+async def test_opening_it_twice_in_a_process_leaves_its_locks_alone(tmp_path: Path) -> None:
+    """POSIX drops a process's locks on a file with the first descriptor of it that is closed; the
+    next to leave would then take the write-ahead log away from under who is writing.
+    """
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    first = await Database.open(url)
+    second = await Database.open(url)
+    assert await looked_up(tmp_path / "ledger.db", "requests")
+    async with first.write() as connection:
+        await connection.execute(text("CREATE TABLE kept (id INTEGER)"))
+    async with second.read() as connection:
+        assert (await connection.execute(text("SELECT * FROM kept"))).all() == []
+    assert await looked_up(tmp_path / "ledger.db", "kept")
+    await first.close()
+    await second.close()
+
+
+async def looked_up(file: Path, table: str) -> bool:
+    """Whether another process that comes and goes finds a table."""
+    look = (
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM ' + sys.argv[2])"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", look, str(file), table)
+    return await process.wait() == 0
