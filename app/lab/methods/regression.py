@@ -19,10 +19,10 @@ from app.lab.fit import FittedTable, Vectors
 from app.lab.ground import Advance, Ground
 from app.lab.methods.base import FittedMethod
 from app.lab.methods.boosting import BoostSettings, require_lightgbm
+from app.lab.methods.calibration import fit_curve
 from app.lab.methods.combining import Combined, combine, pack, share
 from app.lab.methods.panels import Panel, find_panels
-from app.lab.methods.platt import fit_platt
-from app.lab.methods.stack import PROBABLE, SHARED_DEPARTURES
+from app.lab.methods.stack import SHARED_DEPARTURES
 from app.lab.methods.views import VECTOR_PENALTY, ridge, standard_scalars
 from app.lab.outcomes import OutcomeTable
 from app.routing.estimators.base import Array
@@ -43,7 +43,7 @@ COMPONENTS = 32
 @dataclass(frozen=True, slots=True)
 class Regressions:
     """One a fitted model, of `columns`. `usual` (m,) is each one's mean over all prompts, `worth`
-    (m,) how far to follow its regression from there, `platt` (m, 2) slope and shift.
+    (m,) how far to follow its regression from there, `curves` (m, KNOTS) calibrate it.
     """
 
     columns: NDArray[np.intp]
@@ -51,7 +51,7 @@ class Regressions:
     combined: tuple[Combined, ...]
     usual: Array
     worth: Array
-    platt: Array
+    curves: Array
 
 
 def fit_regression(ground: Ground, advance: Advance | None = None) -> FittedMethod:
@@ -62,7 +62,7 @@ def fit_regression(ground: Ground, advance: Advance | None = None) -> FittedMeth
         starts=tuple(range(len(found.columns) + 1)),
         models=tuple((int(column),) for column in found.columns),
     )
-    finish = np.column_stack([found.usual, found.worth, found.platt])
+    finish = np.column_stack([found.usual, found.worth])
     return FittedMethod(
         "meta-regression",
         arrays={
@@ -72,6 +72,7 @@ def fit_regression(ground: Ground, advance: Advance | None = None) -> FittedMeth
             "scalar_mean": found.view.scalar_mean,
             "scalar_scale": found.view.scalar_scale,
             "finish": finish.astype(np.float32),
+            "curves": found.curves.astype(np.float32),
             **pack("regression", found.combined, one_each),
         },
         settings={"models": len(found.columns), "boosting": asdict(settings)},
@@ -90,7 +91,7 @@ def regress(ground: Ground, settings: BoostSettings, advance: Advance | None = N
     require_lightgbm()
     panels = find_panels(table)
     features, view = _look(ground, panels)
-    combined, worth, platt = [], [], []
+    combined, worth, curves = [], [], []
     for column in columns:
         rows = np.flatnonzero(learned[:, column])
         here = target[rows, column]
@@ -110,11 +111,11 @@ def regress(ground: Ground, settings: BoostSettings, advance: Advance | None = N
         scores = table.scores[rows[scored], column].astype(np.float64)
         combined.append(made)
         worth.append(follow)
-        platt.append(fit_platt(raw, scores, PROBABLE))
+        curves.append(fit_curve(raw, scores))
         if advance is not None:
             advance(len(table) // len(columns))
     return Regressions(
-        columns, view, tuple(combined), usual[columns], np.array(worth), np.array(platt)
+        columns, view, tuple(combined), usual[columns], np.array(worth), np.array(curves)
     )
 
 

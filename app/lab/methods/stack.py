@@ -18,9 +18,9 @@ from app.errors import DataError
 from app.lab.ground import Advance, Ground
 from app.lab.methods.base import FittedMethod
 from app.lab.methods.boosting import BoostSettings
+from app.lab.methods.calibration import fit_curve
 from app.lab.methods.combining import Combined, combine, pack
 from app.lab.methods.panels import FEWEST_ROWS, find_panels
-from app.lab.methods.platt import Held, fit_platt
 from app.lab.methods.views import (
     WORD_SCALARS,
     VectorHeads,
@@ -47,9 +47,6 @@ FAMILIAR_WORDS, STRANGE_WORDS = 0.15, 0.03
 """Quantiles of the familiarity of known prompts. Stricter than those of density, since to be found
 strange by the words costs no more than a vector.
 """
-
-PROBABLE = Held(slope=4.0, shift=-2.0, precisions=(0.05, 0.05))
-"""The logistic curve that leaves predictions around a half as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +246,7 @@ class _Fit:
         """What makes departures into each model's quality."""
         size = max(panel.factors.shape[1] for panel in self.panels)
         directions, means, doubts = [], [], []
-        platt: dict[str, list[Array]] = {"words": [], "full": []}
+        curves: dict[str, list[Array]] = {"words": [], "full": []}
         worth = []
         offset = 0
         for at, panel in enumerate(self.panels):
@@ -260,7 +257,7 @@ class _Fit:
             means.append(panel.means)
             scores = self.ground.table.scores[np.ix_(panel.rows, panel.columns)]
             by_words = panel.means + words_seen[at] @ panel.loadings.T
-            platt["words"].append(_calibrate(by_words, scores))
+            curves["words"].append(_calibrate(by_words, scores))
             doubt = np.zeros(models)
             if full_seen is not None and rest is not None:
                 here = slice(offset, offset + models)
@@ -269,21 +266,21 @@ class _Fit:
                 weights = _rest_weights(scores - raw, own)
                 worth.append(np.tile(weights, (models, 1)))
                 raw = raw + weights[0] * own[0] + weights[1] * own[1]
-                platt["full"].append(_calibrate(raw, scores))
+                curves["full"].append(_calibrate(raw, scores))
                 doubt = _relative_spread(raw - by_words)
             doubts.append(doubt)
             offset += models
         arrays: dict[str, NDArray[Any]] = {
             "model_means": np.concatenate(means).astype(np.float32),
             "model_directions": np.concatenate(directions).astype(np.float32),
-            "words_platt": np.concatenate(platt["words"]).astype(np.float32),
+            "words_curves": np.concatenate(curves["words"]).astype(np.float32),
             "doubt": np.concatenate(doubts).astype(np.float32),
         }
         if rest is not None:
             by_vector, by_task = np.concatenate(worth).T
             heads = rest[2]
             arrays |= {
-                "full_platt": np.concatenate(platt["full"]).astype(np.float32),
+                "full_curves": np.concatenate(curves["full"]).astype(np.float32),
                 "rest_heads": (heads.rest_heads * by_vector).astype(np.float16),
                 "rest_bias": (heads.rest_bias * by_vector).astype(np.float32),
                 "rest_tasks": (heads.rest_tasks * by_task).astype(np.float16),
@@ -342,11 +339,11 @@ def _rest_weights(residual: Array, parts: Sequence[Array]) -> Array:
 
 
 def _calibrate(raw: Array, scores: NDArray[np.float32]) -> Array:
-    """Slope and shift of each model, (m, 2), from predictions and outcomes (n, m)."""
+    """The curve of each model, (m, KNOTS), from predictions and outcomes (n, m)."""
     known = ~np.isnan(scores)
     return np.array(
         [
-            fit_platt(raw[known[:, at], at], scores[known[:, at], at].astype(np.float64), PROBABLE)
+            fit_curve(raw[known[:, at], at], scores[known[:, at], at].astype(np.float64))
             for at in range(raw.shape[1])
         ]
     )

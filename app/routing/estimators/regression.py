@@ -83,7 +83,7 @@ def bind_regression(known: Known, standings: Sequence[Standing]) -> MetaRegressi
     places = np.array([at for at, c in enumerate(columns) if int(c) in fitted], dtype=np.intp)
     chosen = np.array([fitted[int(columns[at])] for at in places], dtype=np.intp)
     trees = [arrays[f"regression_{name}"] for name in ("features", "thresholds", "leaves")]
-    usual, worth, slope, intercept = arrays["finish"][chosen].astype(np.float64).T
+    usual, worth = arrays["finish"][chosen].astype(np.float64).T
     return MetaRegression(
         PromptView(
             *(
@@ -96,7 +96,7 @@ def bind_regression(known: Known, standings: Sequence[Standing]) -> MetaRegressi
             np.ascontiguousarray(arrays["regression_linear"][:, chosen], dtype=np.float32),
             np.asarray(arrays["regression_bias"][chosen]),
         ),
-        Finish(usual, np.diag(worth), slope, intercept),
+        Finish(usual, np.diag(worth), arrays["curves"][chosen].astype(np.float64)),
         places,
         len(standings),
     )

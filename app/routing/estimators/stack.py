@@ -5,8 +5,8 @@ For each panel of models the views (`views`) say how the prompt's scores will de
 models' means. Boosted trees and a linear stack, fitted out of fold, make one prediction of them; a
 panel's models share it, so the difference between two of them, which is what routing decides by,
 rests on prompts that both answered. What is special to single models beyond that, by kind of task
-and by vector, is added with weights fitted the same way, and the level is calibrated (Platt 1999).
-Difficulty learned on one panel is an input for all others.
+and by vector, is added with weights fitted the same way, and the level is calibrated (isotonic
+regression). Difficulty learned on one panel is an input for all others.
 
 The words have a stack of their own: without the vector it decides in tens of microseconds, and
 knows by how much the full one usually differs from it.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from app.routing.estimators.base import Array
 from app.routing.estimators.clusters import Standing, log_odds_of, sigmoid
 from app.routing.estimators.knn import MISSING
-from app.routing.estimators.levels import around
+from app.routing.estimators.levels import around, calibrated
 from app.routing.estimators.method import Known, Near, Read
 from app.routing.estimators.novelty import NoveltyScale
 from app.routing.estimators.trees import Trees
@@ -67,20 +67,19 @@ class Combiner:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """From departures to the candidates of a panel: `mean` (m,), `directions` (m, 1 + k), Platt's
-    `slope` and `intercept` (m,).
+    """From departures to the candidates of a panel: `mean` (m,), `directions` (m, 1 + k), and
+    calibration `curves` (m, KNOTS).
     """
 
     mean: Array
     directions: Array
-    slope: Array
-    intercept: Array
+    curves: Array
 
     def quality(self, departures: Array, own: Array | float = 0.0) -> Array:
         raw = self.mean + self.directions @ departures + own
-        # Slopes differ between models, so what is common to them would leak into their difference:
+        # Curves differ between models, so what is common to them would leak into their difference:
         # the calibrated level is kept, and the difference stays as it was predicted.
-        return around(float(sigmoid(self.slope * raw + self.intercept).mean()), raw)
+        return around(float(calibrated(self.curves, raw).mean()), raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,12 +328,10 @@ def _finish(
     models: NDArray[np.intp],
 ) -> Finish:
     inside = layout.of(panel)
-    calibration = arrays[f"{kind}_platt"][models].astype(np.float64)
     return Finish(
         arrays["model_means"][models].astype(np.float64),
         arrays["model_directions"][models][:, : inside.stop - inside.start].astype(np.float64),
-        calibration[:, 0],
-        calibration[:, 1],
+        arrays[f"{kind}_curves"][models].astype(np.float64),
     )
 
 

@@ -15,6 +15,8 @@ from app.lab.synthetic import TOPICS, WordEncoder, synthetic_rows
 from app.lab.train import TrainSettings, prepare
 from app.routing.artifact import Artifact
 from app.routing.estimators.base import Candidate, Query
+from app.routing.estimators.clusters import sigmoid
+from app.routing.estimators.levels import knots
 from app.routing.estimators.stack import Finish
 from app.routing.estimators.trees import LEAVES, Trees
 from app.routing.estimators.views import Layout, NeighbourView
@@ -87,8 +89,7 @@ def test_calibration_moves_the_level_and_not_the_difference() -> None:
     finish = Finish(
         mean=np.array([0.6, 0.4]),
         directions=np.array([[1.0, 0.7], [1.0, -0.7]]),
-        slope=np.array([6.0, 3.0]),
-        intercept=np.array([-3.0, -1.5]),
+        curves=np.stack([sigmoid(6.0 * knots() - 3.0), sigmoid(3.0 * knots() - 1.5)]),
     )
     for easy in (-0.2, 0.0, 0.2):
         quality = finish.quality(np.array([easy, 0.1]))
