@@ -74,7 +74,9 @@ def test_too_few_rows_are_told_how_many_it_takes(router: Path, tmp_path: Path) -
     done = run(router, write(tmp_path / "few.jsonl", 12, seed=13, wrong={"small", "medium"}))
     assert isinstance(done.exception, DataError)
     assert "fewer than 27 can't" in str(done.exception)
-    assert "too few to tell how many more it takes" in str(done.exception)
+    # What it takes is guessed from these twelve, if they allow it.
+    told = ("too few to tell how many more it takes", "like these are needed, for a first")
+    assert any(words in str(done.exception) for words in told)
     done = run(router, write(tmp_path / "some.jsonl", 150, seed=13), "--bound", "bernstein")
     assert "like these are needed, for a first" in str(done.exception)
     assert not (router / PROMISES_FILE).exists()

@@ -71,7 +71,7 @@ def test_it_finds_the_pair_and_is_better_than_chance(
     assert {"length", "task mean"} <= set(apgr)
     told = found.as_dict()
     assert told["sources"][0]["baselines"] == {"learned_from_rows": 200, "crossfitted": True}
-    assert told["sources"][0]["two_speed"] is None
+    assert {"never", "always", "when_unsure"} == set(told["sources"][0]["two_speed"])
     assert told["sources"][0]["robustness"]["prompts"] == 10
     assert "new: bootstrapping" in stages
 

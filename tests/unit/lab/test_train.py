@@ -49,8 +49,9 @@ def test_finds_the_truth(router_directory: Path) -> None:
     estimator = load_artifact(router_directory).estimator([Candidate(name) for name in models])
     errors = []
     for topic, (_, words) in TOPICS.items():
-        vector = WordEncoder().encode([" ".join(words.split()[:6])])[0]
-        quality = estimator.estimate(Query("", vector)).quality
+        prompt = " ".join(words.split()[:6])
+        vector = WordEncoder().encode([prompt])[0]
+        quality = estimator.estimate(Query(prompt, vector)).quality
         errors += [q - true_quality(name, topic) for q, name in zip(quality, models, strict=True)]
     assert float(np.sqrt(np.mean(np.square(errors)))) < 0.12
 
