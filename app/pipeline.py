@@ -40,7 +40,6 @@ from app.routing.estimators.base import Neighbour, Query
 from app.routing.explain import explain
 from app.routing.facts import Facts, inspect
 from app.routing.names import Names
-from app.routing.pace import Pace
 from app.routing.route import Route
 from app.routing.two_speed import clear
 from app.telemetry.logs import log
@@ -263,14 +262,27 @@ class Pipeline:
             visible = record.first_token_seconds or now - record.received
             record.overhead_seconds = max(visible - record.upstream_seconds, 0.0)
         self.metrics.in_flight.dec()
+        # A bug in one of these must not keep the others from it, least of all from giving back what
+        # the request held.
+        for step in (self._charge, _correct, self._give_back, self._count, self._keep):
+            try:
+                step(record, decision)
+            except Exception as error:  # noqa: BLE001
+                log.exception("request %s was not settled whole", record.request_id, exc_info=error)
+
+    def _charge(self, record: Record, decision: Decision | None) -> None:
         for doubt in charge(record, self.names.models, decision.baseline if decision else None):
             if doubt.key not in self._warned:
                 self._warned.add(doubt.key)
                 log.warning("%s", doubt.message)
-        if decision is not None and decision.pace is not None:
-            _correct(decision.pace, decision, record)
+
+    def _give_back(self, record: Record, decision: Decision | None) -> None:
         self.limits.settle(record)
+
+    def _count(self, record: Record, decision: Decision | None) -> None:
         self.metrics.settle(record)
+
+    def _keep(self, record: Record, decision: Decision | None) -> None:
         if self.ledger is not None and record.route != "none":
             self.ledger.append(record)
 
@@ -291,8 +303,11 @@ def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) 
     return decide(route, facts, estimate, speed)
 
 
-def _correct(pace: Pace, decision: Decision, record: Record) -> None:
-    """From the expected cost to the true one; what was served at a cost unknown stays as booked."""
+def _correct(record: Record, decision: Decision | None) -> None:
+    """A pace, from the expected cost to the true one; what was served at a cost unknown stays as
+    booked."""
+    if decision is None or (pace := decision.pace) is None:
+        return
     if record.cost is not None:
         as_decided = record.model == decision.chosen.name
         pace.correct(record.cost, record.booked, decision.expected_cost if as_decided else None)
