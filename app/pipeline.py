@@ -19,6 +19,7 @@ from app.accounting.ledger import Ledger
 from app.accounting.limiter import Applied, Limiter
 from app.accounting.most import Size
 from app.catalog.model import Model
+from app.catalog.prices import DAY_SECONDS
 from app.delivery.attempt import Opened, Whole
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
@@ -73,9 +74,9 @@ class Pipeline:
             self.limits.foresee(applied)
             facts = inspect(request.payload)
             record.expected_input_tokens = facts.input_tokens
-            size = _size(request, facts)
+            size = _size(request, facts, int(record.at // DAY_SECONDS))
             decision = await self._within_limits(target, facts, record, applied, size)
-            afford = partial(self.limits.afford, record.hold, size) if record.hold else None
+            afford = partial(self.limits.afford, record) if record.hold else None
             result = await deliver(request, decision.plan, self.upstreams, record, afford)
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
@@ -287,7 +288,7 @@ class Pipeline:
             self.ledger.append(record)
 
 
-def _size(request: Request, facts: Facts) -> Size:
+def _size(request: Request, facts: Facts, day: int) -> Size:
     """What bounds a request's cost. Images, audio and files count at twice what is usual of them:
     given by name alone, nothing in the request bounds them."""
     most = len(request.body)
@@ -295,7 +296,7 @@ def _size(request: Request, facts: Facts) -> Size:
         most += 2 * facts.input_tokens
     # Servers differ in which of the two they heed.
     ends = [request.payload.get(name) or 0 for name in ("max_completion_tokens", "max_tokens")]
-    return Size(most, facts.input_tokens, max(ends) or None, facts.choices)
+    return Size(most, facts.input_tokens, max(ends) or None, facts.choices, day)
 
 
 def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) -> Decision:

@@ -106,7 +106,7 @@ def sums(rows: Iterable[Row]) -> dict[str, int]:
     return {
         "requests": len(rows),
         "failed": sum(row["outcome"] not in ("ok", "client_gone") for row in rows),
-        "unpriced": sum(row["model"] is not None and row["cost_nano"] is None for row in rows),
+        "unpriced": sum(row["cost_nano"] is None and bool(row["attempts"]) for row in rows),
         "estimated": sum(row["cost_estimated"] for row in rows),
         **{name: total(name) for name in _TOKENS},
         **{name: total(name) for name in ("cost_nano", "baseline_cost_nano", "saved_nano")},

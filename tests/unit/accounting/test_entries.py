@@ -9,6 +9,7 @@ from app.accounting.caller import ANONYMOUS
 from app.accounting.entries import entry, line, prompt_row, request_row, sums
 from app.accounting.limiter import Hold, Limiter
 from app.accounting.limits import Limits
+from app.accounting.most import Size
 from app.exchange.record import Attempt
 from app.exchange.usage import Usage
 from app.state.base import Ask
@@ -70,7 +71,9 @@ def test_what_was_held_of_limits_is_in_no_line() -> None:
     limits = Limits(in_all=1_000, tokens_per_minute=1_000)
     limiter = Limiter(MemoryState(), {("gateway", ""): limits}, (), Metrics(CollectorRegistry()))
     applied = limiter.applied(ANONYMOUS, "auto")
-    held = record(hold=Hold("r", applied, Ask(1, 2), [("x-ratelimit-limit-tokens", "1000")]))
+    held = record(
+        hold=Hold("r", applied, Size(1, 1, 1), Ask(1, 2), [("x-ratelimit-limit-tokens", "1000")])
+    )
     assert line(held) == line(record())
     assert held.hold is not None
 
