@@ -63,7 +63,8 @@ def application(loaded: Loaded) -> FastAPI:
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
-    access = Access(compiled.keyring, watch.refresh if watch else nothing_new)
+    read_keys = watch.refresh if watch else nothing_new
+    access = Access(compiled.keyring, read_keys)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
@@ -74,7 +75,7 @@ def application(loaded: Loaded) -> FastAPI:
         async with (
             kept(ledger),
             watch.running() if watch else nullcontext(),
-            resumed(limits, ledger, compiled.keyring.limits()),
+            resumed(limits, ledger, compiled.keyring, read_keys),
             client,
         ):
             yield {"header_timeout_seconds": server.header_timeout_seconds}

@@ -19,6 +19,7 @@ from app.accounting.ledger import Ledger
 from app.accounting.limiter import Applied, Limiter
 from app.accounting.most import Size
 from app.catalog.model import Model
+from app.catalog.prices import DAY_SECONDS
 from app.delivery.attempt import Opened, Whole
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
@@ -40,7 +41,6 @@ from app.routing.estimators.base import Neighbour, Query
 from app.routing.explain import explain
 from app.routing.facts import Facts, inspect
 from app.routing.names import Names
-from app.routing.pace import Pace
 from app.routing.route import Route
 from app.routing.two_speed import clear
 from app.telemetry.logs import log
@@ -74,9 +74,9 @@ class Pipeline:
             self.limits.foresee(applied)
             facts = inspect(request.payload)
             record.expected_input_tokens = facts.input_tokens
-            size = _size(request, facts)
+            size = _size(request, facts, int(record.at // DAY_SECONDS))
             decision = await self._within_limits(target, facts, record, applied, size)
-            afford = partial(self.limits.afford, record.hold, size) if record.hold else None
+            afford = partial(self.limits.afford, record) if record.hold else None
             result = await deliver(request, decision.plan, self.upstreams, record, afford)
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
@@ -263,19 +263,32 @@ class Pipeline:
             visible = record.first_token_seconds or now - record.received
             record.overhead_seconds = max(visible - record.upstream_seconds, 0.0)
         self.metrics.in_flight.dec()
+        # A bug in one of these must not keep the others from it, least of all from giving back what
+        # the request held.
+        for step in (self._charge, _correct, self._give_back, self._count, self._keep):
+            try:
+                step(record, decision)
+            except Exception as error:  # noqa: BLE001
+                log.exception("request %s was not settled whole", record.request_id, exc_info=error)
+
+    def _charge(self, record: Record, decision: Decision | None) -> None:
         for doubt in charge(record, self.names.models, decision.baseline if decision else None):
             if doubt.key not in self._warned:
                 self._warned.add(doubt.key)
                 log.warning("%s", doubt.message)
-        if decision is not None and decision.pace is not None:
-            _correct(decision.pace, decision, record)
+
+    def _give_back(self, record: Record, decision: Decision | None) -> None:
         self.limits.settle(record)
+
+    def _count(self, record: Record, decision: Decision | None) -> None:
         self.metrics.settle(record)
+
+    def _keep(self, record: Record, decision: Decision | None) -> None:
         if self.ledger is not None and record.route != "none":
             self.ledger.append(record)
 
 
-def _size(request: Request, facts: Facts) -> Size:
+def _size(request: Request, facts: Facts, day: int) -> Size:
     """What bounds a request's cost. Images, audio and files count at twice what is usual of them:
     given by name alone, nothing in the request bounds them."""
     most = len(request.body)
@@ -283,7 +296,7 @@ def _size(request: Request, facts: Facts) -> Size:
         most += 2 * facts.input_tokens
     # Servers differ in which of the two they heed.
     ends = [request.payload.get(name) or 0 for name in ("max_completion_tokens", "max_tokens")]
-    return Size(most, facts.input_tokens, max(ends) or None, facts.choices)
+    return Size(most, facts.input_tokens, max(ends) or None, facts.choices, day)
 
 
 def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) -> Decision:
@@ -291,8 +304,11 @@ def _estimated(route: Route, facts: Facts, vector: Vector | None, speed: Speed) 
     return decide(route, facts, estimate, speed)
 
 
-def _correct(pace: Pace, decision: Decision, record: Record) -> None:
-    """From the expected cost to the true one; what was served at a cost unknown stays as booked."""
+def _correct(record: Record, decision: Decision | None) -> None:
+    """A pace, from the expected cost to the true one; what was served at a cost unknown stays as
+    booked."""
+    if decision is None or (pace := decision.pace) is None:
+        return
     if record.cost is not None:
         as_decided = record.model == decision.chosen.name
         pace.correct(record.cost, record.booked, decision.expected_cost if as_decided else None)

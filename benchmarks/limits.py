@@ -99,25 +99,30 @@ def served(extents: dict[str, dict[str, object]], rounds: int, seconds: float) -
             gateway = Gateway(kind, port, ["fast"])
             stack.callback(gateway.stop)
             subjects.append(Subject(name, gateway.port, gateway=gateway))
-        for subject in subjects:
-            load_process(subject.port, subject.model, 8, ["--seconds", 1.0])
-        for concurrency in (1, 16):
-            for round_ in range(rounds):
-                points += [
-                    measure(
-                        subject, concurrency=concurrency, round_=round_, seconds=seconds, seed=1
-                    )
-                    for subject in subjects
-                ]
+        points += in_turn(subjects, rounds, seconds)
     return points
 
 
-def compared(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """Medians, and each subject against no limits in the same round."""
+def in_turn(subjects: Sequence[Subject], rounds: int, seconds: float) -> list[Point]:
+    """Every subject in each round, at one client and at sixteen, once they are warm."""
+    for subject in subjects:
+        load_process(
+            subject.port, subject.model, 8, ["--seconds", 1.0, "--api-key", subject.api_key]
+        )
+    return [
+        measure(subject, concurrency=concurrency, round_=round_, seconds=seconds, seed=1)
+        for concurrency in (1, 16)
+        for round_ in range(rounds)
+        for subject in subjects
+    ]
+
+
+def compared(points: Sequence[Point], against: str = OFF) -> list[dict[str, Any]]:
+    """Medians, and each subject against one of them in the same round."""
     rows = []
     for concurrency in sorted({point.concurrency for point in points}):
         at = [point for point in points if point.concurrency == concurrency]
-        base = {point.round: point for point in at if point.subject == OFF}
+        base = {point.round: point for point in at if point.subject == against}
         for name in dict.fromkeys(point.subject for point in at):
             own = [point for point in at if point.subject == name]
             rows.append(

@@ -34,6 +34,7 @@ class Subject:
     model: str = "fast"
     prompts: Prompts = "fixed"
     gateway: Gateway | None = None
+    api_key: str = "sk-benchmark"
 
     @property
     def routed(self) -> Gateway | None:
@@ -104,6 +105,7 @@ def _measure(
     process = subject.gateway.process if subject.gateway else None
     predicted = subject.routed.predictions(model) if subject.routed else {}
     before = process.cpu_seconds() if process else 0.0
+    more = [*more, "--api-key", subject.api_key]
     outcome = load_process(subject.port, model, concurrency, more)
     if outcome["errors"] or not outcome["requests"]:
         raise LoadFailed(f"{subject.name} at {concurrency} clients: {outcome}")

@@ -57,6 +57,8 @@ class _Books:
         self._adopted_at = -ADOPT_SECONDS
         self._gone: list[str] = []
         """Segments that are booked and removed, whose positions are still there."""
+        self._left: dict[str, int] | None = None
+        """Bytes of the segments that were there at the start, until they are booked."""
         self._memory = f"{ledger.place.owner}-memory-{uuid4().hex}"
         self._memory_booked = 0
 
@@ -67,8 +69,11 @@ class _Books:
             if self._database is None:
                 self._database = await Database.open(ledger.place.url)
                 self._greet()
+            if self._left is None:
+                self._left = ledger.journal.lengths()
             await self._adopt()
             await self._book_all()
+            await self._catch_up()
         except (*UNAVAILABLE, DatabaseError) as error:
             ledger.trouble("database", error)
         except Exception as error:  # noqa: BLE001 - a bug must not end the booking: nothing is lost
@@ -76,7 +81,6 @@ class _Books:
         else:
             ledger.over("database")
             ledger.over("fault")
-            ledger.caught_up.set()
             self._pause = TICK_SECONDS
             return TICK_SECONDS
         self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
@@ -123,6 +127,21 @@ class _Books:
             async with self._open.read() as connection:
                 segment.read_to = await position(connection, segment.name)
             self._ledger.found(await asyncio.to_thread(segment.count))
+
+    async def _catch_up(self) -> None:
+        """Another process that starts at the same moment may have taken over what was left."""
+        ledger = self._ledger
+        if ledger.caught_up.is_set():
+            return
+        there = ledger.journal.lengths()
+        async with self._open.read() as connection:
+            self._left = {
+                name: length
+                for name, length in (self._left or {}).items()
+                if name in there and await position(connection, name) < length
+            }
+        if not self._left:
+            ledger.caught_up.set()
 
     async def _book_all(self) -> None:
         ledger = self._ledger

@@ -99,8 +99,10 @@ def largest_cost(
     if prices is None or (listed := prices.on(today() if day is None else day)) is None:
         return None
     return max(
-        _at_most(rates.for_size(input_tokens), input_tokens, output_tokens)
+        _at_most(sized, input_tokens, output_tokens)
         for rates in (listed, *listed.service_tiers.values())
+        # Fewer tokens than the most may be billed by an earlier tier, which may be the dearer one.
+        for sized in (rates, *[tier for above, tier in rates.tiers if input_tokens > above])
     )
 
 

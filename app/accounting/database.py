@@ -184,6 +184,7 @@ def _engine(url: URL) -> AsyncEngine:
     options: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
+        "hide_parameters": True,  # errors are logged, and values may be prompts
     }
     if url.get_backend_name() == "sqlite":
         assert url.database is not None

@@ -38,10 +38,14 @@ Row = dict[str, Any]
 
 def line(record: Record) -> bytes:
     """One line of the journal: a checksum, the record as JSON, a line feed."""
+    # What it held of its limits is settled, and would be longer than all the rest.
+    hold, record.hold = record.hold, None
     try:
         text = orjson.dumps(record, default=_plain)
     except TypeError:  # a number beyond 64 bits, half a surrogate pair
         text = orjson.dumps(_tamed(asdict(record)))
+    finally:
+        record.hold = hold
     return b"%08x %b\n" % (crc32(text), text)
 
 
@@ -102,7 +106,7 @@ def sums(rows: Iterable[Row]) -> dict[str, int]:
     return {
         "requests": len(rows),
         "failed": sum(row["outcome"] not in ("ok", "client_gone") for row in rows),
-        "unpriced": sum(row["model"] is not None and row["cost_nano"] is None for row in rows),
+        "unpriced": sum(row["cost_nano"] is None and bool(row["attempts"]) for row in rows),
         "estimated": sum(row["cost_estimated"] for row in rows),
         **{name: total(name) for name in _TOKENS},
         **{name: total(name) for name in ("cost_nano", "baseline_cost_nano", "saved_nano")},

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from time import time
@@ -145,6 +146,14 @@ class Journal:
             if time() - _written_at(path) > _STALE_SECONDS:  # who made it died before it had a name
                 path.unlink(missing_ok=True)
         self.segments = [*found, *self.segments]
+        return found
+
+    def lengths(self) -> dict[str, int]:
+        """Bytes of every segment for this database by its name, whoever writes or books it."""
+        found = {}
+        for path in self._directory.glob(f"{self._owner}-*{_SUFFIX}"):
+            with suppress(FileNotFoundError):  # booked this moment
+                found[path.stem] = path.stat().st_size
         return found
 
     def strangers(self) -> int:

@@ -57,7 +57,7 @@ class Ledger:
         self.waiting: deque[bytes] = deque()
         """Lines that the journal could not take."""
         self.caught_up = asyncio.Event()
-        """Set once what dead processes left has been booked."""
+        """Set once what dead processes left has been booked, by whichever process."""
         self.pending = 0
         """Requests that are not in the database yet."""
         self._waiting_bytes = 0

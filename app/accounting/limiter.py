@@ -19,7 +19,7 @@ from app.accounting.periods import Period, PeriodName, periods
 from app.accounting.refusal import Named, Scope, low, rate_headers, refusal, warning
 from app.catalog.model import Model
 from app.errors import LimitReached
-from app.exchange.record import Record
+from app.exchange.record import Attempt, Record
 from app.exchange.reply import Headers
 from app.state.base import Ask, Kind, Limit, Reading, State
 from app.state.memory import MINUTE_SECONDS
@@ -77,6 +77,7 @@ class Hold:
 
     id: str
     applied: Applied
+    size: Size
     asked: Ask
     headers: Headers = field(default_factory=list)
     settled: bool = False
@@ -96,7 +97,8 @@ class Limiter:
     ) -> None:
         self.state = state
         self._own = own
-        self._most = Most(models)
+        self._models = {model.name: model for model in models}
+        self._most = Most(self._models.values())
         self._metrics = metrics
         self._clock = clock
         self._applied: dict[object, Applied] = {}
@@ -191,7 +193,7 @@ class Limiter:
         if spent := low(readings):
             headers.append(("x-pointsman-budget-warning", warning(spent)))
             self._metrics.budgets_low([named.scope for named, _ in spent])
-        return Hold(id_, applied, ask, headers)
+        return Hold(id_, applied, size, ask, headers)
 
     def _refused(
         self, refused: list[tuple[Named, Reading]], ask: Ask, headers: Headers
@@ -200,9 +202,12 @@ class Limiter:
         self._metrics.limit_refused(named.scope, named.kind)
         return error
 
-    async def afford(self, hold: Hold, size: Size, model: Model) -> bool:
-        """Whether a hold covers a call of another model too; it is raised if need and room be."""
-        usd = self._most.ask(model, size).usd
+    async def afford(self, record: Record, model: Model) -> bool:
+        """Whether what a request holds covers a call of a model as well as what was tried before
+        and may be charged; it is raised if need and room be."""
+        hold: Hold = record.hold
+        usd = self._most.ask(model, hold.size).usd
+        usd += sum(self._most_of(one, hold) for one in record.attempts if one.charged)
         if usd <= hold.asked.usd:
             return True
         outcome = await self.state.extend(hold.id, hold.applied.limits, hold.asked, usd)
@@ -210,6 +215,9 @@ class Limiter:
             return False
         hold.asked = hold.asked._replace(usd=usd)
         return True
+
+    def _most_of(self, attempt: Attempt, hold: Hold) -> int:
+        return self._most.ask(self._models[attempt.model], hold.size).usd
 
     def settle(self, record: Record) -> None:
         """From what was reserved to what was true; once. What was served, or may have been, at a
@@ -222,9 +230,10 @@ class Limiter:
         served = record.model is not None
         unknown = served or any(one.outcome in _MAYBE_CHARGED for one in record.attempts)
         usd = record.cost if record.cost is not None else asked.usd if unknown else 0
-        if any(one.estimated and not one.text_bytes for one in record.attempts):
-            # The estimate is of the input alone: what was written, and is charged, nobody saw.
-            usd = max(usd, asked.usd)
+        for one in record.attempts:
+            if one.estimated and not one.text_bytes and one.cost is not None:
+                # The estimate is of the input alone: what was written, and is charged, nobody saw.
+                usd += max(self._most_of(one, hold) - one.cost, 0)
         if usage is not None:
             tokens = usage.input_tokens + usage.output_tokens
         else:

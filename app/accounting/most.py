@@ -26,13 +26,15 @@ USUAL_OUTPUT_TOKENS = 300
 class Size:
     """Of one request, in tokens: `input_most` is never exceeded, `input_usual` an estimate.
 
-    `output_most` is `max_tokens`, None if it was not sent; it holds for each of `choices`.
+    `output_most` is `max_tokens`, None if it was not sent; it holds for each of `choices`. `day` is
+    the UTC day it came in, at whose prices it is billed; None is today.
     """
 
     input_most: int
     input_usual: int
     output_most: int | None
     choices: int = 1
+    day: int | None = None
 
 
 class Most:
@@ -45,12 +47,13 @@ class Most:
         self._priced = tuple(model for model in models if model.prices is not None)
 
     def ask(self, model: Model, size: Size) -> Ask:
-        """What to reserve for a call of a model, at the prices of today."""
+        """What to reserve for a call of a model."""
         longest, usual = _output(model, size)
         output = longest * size.choices
-        usd = largest_cost(model.prices, size.input_most, output)
+        most, day = size.input_most, size.day
+        usd = largest_cost(model.prices, most, output, day)
         if usd is None:
-            others = (largest_cost(m.prices, size.input_most, output) for m in self._priced)
+            others = (largest_cost(m.prices, most, output, day) for m in self._priced)
             usd = max((each for each in others if each is not None), default=0)
         return Ask(usd, size.input_usual + usual * size.choices)
 

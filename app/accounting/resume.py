@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 
+from app.accounting.keyring import Keyring
 from app.accounting.ledger import Ledger
 from app.accounting.limiter import Limiter, Spent
-from app.accounting.limits import Limits
 from app.accounting.periods import Period, PeriodName
+from app.errors import KeysUnavailable
 from app.telemetry.logs import log
 
 WAIT_SECONDS = 5.0
@@ -20,17 +21,21 @@ PAUSE_SECONDS = 1.0
 
 @asynccontextmanager
 async def resumed(
-    limiter: Limiter, ledger: Ledger | None, of_keys: Iterable[Limits | None]
+    limiter: Limiter,
+    ledger: Ledger | None,
+    keyring: Keyring,
+    read_keys: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[None]:
     """Tell the limiter what had been spent, before requests come if that is quick.
 
     While the ledger can't be read budgets begin at 0, and are told as soon as it can. What is told
-    that late may hold requests of this process too: too much rather than too little.
+    that late may hold requests of this process too: too much rather than too little. `read_keys`
+    reads the keys of the database, which have budgets as well; it raises KeysUnavailable.
     """
-    if ledger is None or not (limiter.has_budgets or any(map(_is_budget, of_keys))):
+    if ledger is None or not (keyring.awaits or _is_any_budget(limiter, keyring)):
         yield
         return
-    task = asyncio.get_running_loop().create_task(_resume(limiter, ledger))
+    task = asyncio.get_running_loop().create_task(_resume(limiter, ledger, keyring, read_keys))
     await asyncio.wait({task}, timeout=WAIT_SECONDS)
     if not task.done():
         log.warning("the ledger can't be read yet, so budgets begin at 0 until it can")
@@ -42,11 +47,22 @@ async def resumed(
             await task
 
 
-def _is_budget(limits: Limits | None) -> bool:
-    return limits is not None and limits.is_budget
+def _is_any_budget(limiter: Limiter, keyring: Keyring) -> bool:
+    return limiter.has_budgets or any(
+        limits is not None and limits.is_budget for limits in keyring.limits()
+    )
 
 
-async def _resume(limiter: Limiter, ledger: Ledger) -> None:
+async def _resume(
+    limiter: Limiter, ledger: Ledger, keyring: Keyring, read_keys: Callable[[], Awaitable[None]]
+) -> None:
+    while keyring.awaits:
+        try:
+            await read_keys()
+        except KeysUnavailable:
+            await asyncio.sleep(PAUSE_SECONDS)
+    if not _is_any_budget(limiter, keyring):
+        return
     # What died before it was booked is booked first: it was spent all the same.
     await ledger.caught_up.wait()
     spend = await asyncio.to_thread(import_module, "app.accounting.spend")

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
+    Text,
     case,
     cast,
     func,
@@ -43,7 +44,7 @@ _EPOCH = date(1970, 1, 1)
 class Spent:
     """Sums over some requests; money in nano-dollars.
 
-    `unpriced` requests were answered at a cost that is unknown: they are in no sum.
+    `unpriced` requests called an upstream at a cost that is unknown: they are in no sum.
     """
 
     name: str
@@ -181,7 +182,7 @@ def _measures() -> dict[str, ColumnElement[Any]]:
     told = {
         "requests": func.count(c.id),
         "failed": count(c.outcome.not_in(["ok", "client_gone"])),
-        "unpriced": count(c.model.is_not(None) & c.cost_nano.is_(None)),
+        "unpriced": count(c.cost_nano.is_(None) & (cast(c.attempts, Text) != "[]")),
         "estimated": count(c.cost_estimated),
     }
     return {name: told.get(name, func.sum(c.get(name))) for name in MEASURES}

@@ -206,3 +206,55 @@ async def test_the_slot_of_a_caller_who_leaves_is_free_again(world: Make) -> Non
     asking = asyncio.ensure_future(pipeline.chat(parsed("plain"), caller))
     await upstream.asked.wait()
     asking.cancel()
+
+
+@pytest.mark.parametrize("broken", ["charge", "count"])
+async def test_a_bug_in_settling_keeps_no_slot(
+    world: Make, broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor does it fail the request, or count a cost that nobody knows as 0."""
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError
+
+    pipeline = world().pipeline
+    pipeline.upstreams = {"u": Answering()}
+    if broken == "charge":
+        monkeypatch.setattr("app.pipeline.charge", fails)
+    else:
+        monkeypatch.setattr(Metrics, "settle", fails)
+    caller = Caller("k", limits=Limits(parallel_requests=1, in_all=10**9))
+    for _ in range(2):
+        reply = await pipeline.chat(parsed("plain"), caller)
+        assert isinstance(reply, Reply)
+        assert reply.status == 200
+    assert "was not settled whole" in caplog.text
+    slots, money = (
+        pipeline.limits.state.peek(next(one for one in limits if one.kind == kind))
+        for limits in [pipeline.limits.applied(caller, "auto").limits]
+        for kind in ("parallel", "usd")
+    )
+    assert slots is not None
+    assert slots.used == 0
+    assert money is not None
+    assert money.held == 0
+    assert money.settled > 0
+
+
+class Answering(Blocking):
+    """An upstream that answers everybody."""
+
+    async def post(self, path: str, body: bytes) -> Any:
+        return Answer()
+
+
+class Answer:
+    status = 200
+
+    async def read(self) -> bytes:
+        usage = {"prompt_tokens": 10, "completion_tokens": 1_000_000}
+        choice = {"index": 0, "message": {"role": "assistant", "content": "Yes."}}
+        return orjson.dumps({"id": "c", "model": "s", "choices": [choice], "usage": usage})
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, text
 
-from app.accounting import booking, database, migrations, tables
+from app.accounting import booking, database, key_store, migrations, tables
 from app.accounting.booking import book
 from app.accounting.database import Database
 from app.exchange.usage import Usage
@@ -29,7 +29,7 @@ async def put(database: Database, *records: Any, segment: str = "s") -> int:
 
 
 async def test_a_batch_is_rows_and_sums(opened: Database) -> None:
-    failed = record(2, model=None, upstream=None, usage=None, cost=None, status=502)
+    failed = record(2, model=None, upstream=None, usage=None, cost=None, attempts=[], status=502)
     failed.outcome = "error"
     dear = record(3, cost=9_000, tags=("team-a", "urgent"), key_id=None)
     assert await put(opened, record(1), failed, dear) == 3
@@ -126,6 +126,7 @@ async def test_migrations_make_the_tables_that_the_code_knows(opened: Database) 
 
     async with opened.read() as connection:
         assert await connection.run_sync(differences) == []
+    assert key_store.keys.metadata is database.metadata  # else the comparison knew none of it
 
 
 def revision_chain() -> list[tuple[str, str | None]]:

@@ -131,3 +131,17 @@ async def looked_up(file: Path, table: str) -> bool:
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", look, str(file), table)
     return await process.wait() == 0
+
+
+async def test_what_fails_quotes_no_values(database_url: str) -> None:
+    """They may be prompts, and what fails is logged."""
+    database = await Database.open(database_url)
+    statement = text("INSERT INTO prompts (id, at_us, text) VALUES (:id, NULL, :text)")
+    with pytest.raises(UNAVAILABLE) as caught:
+        async with database.write() as connection:
+            await connection.execute(statement, {"id": "an id", "text": "a prompt"})
+    await database.close()
+    assert "INSERT INTO prompts" in str(caught.value)
+    if database.is_sqlite:
+        assert "a prompt" not in str(caught.value)
+    assert "parameters: (" not in str(caught.value)

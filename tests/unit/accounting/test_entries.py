@@ -3,10 +3,18 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from app.accounting.caller import ANONYMOUS
 from app.accounting.entries import entry, line, prompt_row, request_row, sums
+from app.accounting.limiter import Hold, Limiter
+from app.accounting.limits import Limits
+from app.accounting.most import Size
 from app.exchange.record import Attempt
 from app.exchange.usage import Usage
+from app.state.base import Ask
+from app.state.memory import MemoryState
+from app.telemetry.metrics import Metrics
 from tests.unit.accounting.records import NOON, record
 
 WIDEST = 2 * 10**15
@@ -56,6 +64,18 @@ def test_a_row_says_what_the_record_said() -> None:
         ],
     }
     assert prompt_row(told) is None
+
+
+def test_what_was_held_of_limits_is_in_no_line() -> None:
+    """It would make lines several times as long, and sixty times as slow to write."""
+    limits = Limits(in_all=1_000, tokens_per_minute=1_000)
+    limiter = Limiter(MemoryState(), {("gateway", ""): limits}, (), Metrics(CollectorRegistry()))
+    applied = limiter.applied(ANONYMOUS, "auto")
+    held = record(
+        hold=Hold("r", applied, Size(1, 1, 1), Ask(1, 2), [("x-ratelimit-limit-tokens", "1000")])
+    )
+    assert line(held) == line(record())
+    assert held.hold is not None
 
 
 def test_what_never_reached_a_model_has_no_cost_and_no_usage() -> None:

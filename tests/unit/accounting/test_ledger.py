@@ -107,6 +107,25 @@ async def test_what_the_dead_left_is_booked_once(make: MakeLedger, database_url:
     assert counted(second, "records_total") + counted(third, "records_total") == 301
 
 
+async def test_who_has_caught_up_knows_what_others_book(
+    make: MakeLedger, database_url: str
+) -> None:
+    """Of two that start together one has the locks; the other must not go on from half of it."""
+    first = make()
+    first.place.prepare()
+    first.append(record(0))
+    first.journal.close()
+    second, third = make(), make()
+    second.journal.adopt()
+    async with kept(third):
+        third.append(record(1))
+        await until(lambda: third.pending == 0)
+        assert not third.caught_up.is_set()
+        async with kept(second):
+            await asyncio.wait_for(third.caught_up.wait(), 10.0)
+    assert len(await ids(database_url)) == 2
+
+
 async def test_a_batch_that_was_committed_before_the_end_came_is_not_repeated(
     make: MakeLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from app.accounting.limits import Limits
 from app.accounting.most import Size
 from app.accounting.periods import periods
 from app.catalog.model import Model, Prices
+from app.catalog.prices import DatedPrices
 from app.errors import (
     BudgetExhausted,
     BudgetReserved,
@@ -133,15 +134,63 @@ async def test_the_most_that_a_call_may_cost(model: Model, size: Size, most: int
 async def test_a_fallback_is_paid_for_or_left_out() -> None:
     world = World({("gateway", ""): Limits(in_all=4_000)})
     record = await world.reserve()
-    assert await world.limiter.afford(record.hold, SIZE, SMALL)
-    assert await world.limiter.afford(record.hold, SIZE, LARGE)
+    assert await world.limiter.afford(record, SMALL)
+    assert await world.limiter.afford(record, LARGE)
     assert world.used() == {"gateway usd_in_all": 3_200}
-    assert await world.limiter.afford(record.hold, SIZE, SMALL)
+    assert await world.limiter.afford(record, SMALL)
     other = await world.reserve()
-    assert not await world.limiter.afford(other.hold, SIZE, LARGE)
+    assert not await world.limiter.afford(other, LARGE)
     world.settle(record, 10)
     world.settle(other, 20)
     assert world.used() == {"gateway usd_in_all": 30}
+
+
+@pytest.mark.parametrize(
+    ("first", "room", "settled"),
+    [
+        (Attempt("u", "small", "timeout", 1.0, cost=25, estimated=True), True, SMALL_MOST + 20),
+        (Attempt("u", "small", "cut", 1.0, cost=25, estimated=True), False, SMALL_MOST),
+        (Attempt("u", "small", "malformed", 1.0, cost=40), True, 40 + 20),
+        (Attempt("u", "small", "server_error", 1.0, cost=0, charged=False), True, 20),
+    ],
+)
+async def test_what_failed_and_may_be_charged_is_reserved_beside_the_fallback(
+    first: Attempt, room: bool, settled: int
+) -> None:
+    """Both may be charged: one reservation for the two of them would be overrun."""
+    fallback = SMALL_MOST
+    ceiling = SMALL_MOST + (fallback if room and first.charged else fallback - 1)
+    world = World({("gateway", ""): Limits(in_all=ceiling)})
+    record = await world.reserve()
+    record.attempts = [first]
+    assert await world.limiter.afford(record, SMALL) is (room or not first.charged)
+    assert first.cost is not None
+    if room:
+        record.attempts.append(Attempt("u", "small", "ok", 1.0, cost=20))
+        world.settle(record, first.cost + 20)
+    else:
+        record.cost = first.cost
+        world.limiter.settle(record)
+    assert world.used() == {"gateway usd_in_all": settled}
+
+
+async def test_a_request_is_reserved_for_at_the_prices_it_is_billed_at() -> None:
+    """Those of the day it came in, also where it is decided after midnight."""
+    old, new = Prices(2_000_000, 2_000_000), Prices(1_000_000, 1_000_000)
+    model = Model("dated", "u", "d", DatedPrices((0, 20_000), (old, new)))
+    world = World({("gateway", ""): Limits(in_all=10_000)})
+    await world.reserve(model=model, size=replace(SIZE, day=19_999))
+    assert world.used() == {"gateway usd_in_all": 300}
+    await world.reserve(model=model, size=replace(SIZE, day=20_000))
+    assert world.used() == {"gateway usd_in_all": 450}
+
+
+async def test_a_tier_for_longer_requests_may_be_the_cheaper_one() -> None:
+    tiers = ((90, Prices(1_000_000, 1_000_000)), (1_000, Prices(50_000_000, 0)))
+    model = Model("tiers", "u", "t", Prices(3_000_000, 3_000_000, tiers=tiers))
+    world = World({("gateway", ""): Limits(in_all=10_000)})
+    await world.reserve(model=model)
+    assert world.used() == {"gateway usd_in_all": 450}
 
 
 @pytest.mark.parametrize(

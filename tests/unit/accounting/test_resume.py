@@ -10,13 +10,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.accounting import resume
-from app.accounting.caller import ANONYMOUS
+from app.accounting.caller import ANONYMOUS, Caller
+from app.accounting.key_text import Hasher
+from app.accounting.keyring import Key, Keyring
 from app.accounting.ledger import Ledger, kept
 from app.accounting.limiter import Limiter
 from app.accounting.limits import Limits
 from app.accounting.place import Place
 from app.accounting.resume import resumed
-from app.errors import LimitReached
+from app.errors import KeysUnavailable, LimitReached
 from app.state.memory import MemoryState
 from app.telemetry.metrics import Metrics
 from tests.unit.accounting.records import record
@@ -34,6 +36,15 @@ def ledger(folder: Path) -> Ledger:
     return Ledger(place, Metrics(CollectorRegistry()))
 
 
+def ring(*limits: Limits | None) -> Keyring:
+    keys = {str(n): Key(Caller(str(n), limits=one), b"") for n, one in enumerate(limits)}
+    return Keyring(Hasher(b"secret"), keys)
+
+
+async def no_database() -> None:
+    raise AssertionError("there is none to be read")
+
+
 def is_spent(one: Limiter) -> bool:
     try:
         one.foresee(one.applied(ANONYMOUS, "auto"))
@@ -49,14 +60,15 @@ async def test_what_the_dead_left_in_the_journal_was_spent(tmp_path: Path) -> No
     dead.journal.close()
     fresh, books = limiter(), ledger(tmp_path)
     assert not is_spent(fresh)
-    async with kept(books), resumed(fresh, books, ()):
+    async with kept(books), resumed(fresh, books, ring(), no_database):
         assert is_spent(fresh)
 
 
 async def test_where_no_money_is_limited_nobody_waits(tmp_path: Path) -> None:
     began = monotonic()
     never = ledger(tmp_path)
-    async with resumed(limiter(Limits(requests_per_minute=1)), never, (None, Limits())):
+    rates, keys = limiter(Limits(requests_per_minute=1)), ring(None, Limits())
+    async with resumed(rates, never, keys, no_database):
         assert monotonic() - began < resume.WAIT_SECONDS / 2
 
 
@@ -66,6 +78,36 @@ async def test_a_budget_of_a_key_alone_is_enough_to_look(
     monkeypatch.setattr(resume, "WAIT_SECONDS", 0.05)
     one, never = limiter(Limits()), ledger(tmp_path)
     with caplog.at_level(logging.WARNING):
-        async with resumed(one, never, (Limits(per_day=1),)):
+        async with resumed(one, never, ring(Limits(per_day=1)), no_database):
             pass
     assert "budgets begin at 0 until it can" in caplog.text
+
+
+@pytest.mark.parametrize("limits", [Limits(per_day=1), Limits(requests_per_minute=1)])
+async def test_keys_of_the_database_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits
+) -> None:
+    """Only then is it known whether there is a budget to go on with."""
+    monkeypatch.setattr(resume, "WAIT_SECONDS", 5.0)
+    monkeypatch.setattr(resume, "PAUSE_SECONDS", 0.0)
+    keys, books = ring(), ledger(tmp_path)
+    keys.awaits = True
+    looks = 0
+
+    async def read_keys() -> None:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            raise KeysUnavailable("not yet")
+        keys.take({"k": Key(Caller("k", limits=limits), b"")})
+
+    one = limiter(Limits())
+    loaded: list[object] = []
+
+    async def load(source: object) -> None:
+        loaded.append(source)
+
+    monkeypatch.setattr(Limiter, "load", lambda self, source: load(source))
+    async with kept(books), resumed(one, books, keys, read_keys):
+        assert looks == 3
+        assert len(loaded) == limits.is_budget

@@ -10,6 +10,7 @@ from app.accounting import retention, tables
 from app.accounting.booking import book
 from app.accounting.database import Database
 from app.accounting.spend import BY, By, spending
+from app.exchange.record import Attempt
 from tests.unit.accounting.records import NOON, lines, record, rows
 
 TODAY = datetime(2025, 11, 25, tzinfo=UTC)
@@ -23,7 +24,7 @@ async def opened(database_url: str) -> AsyncIterator[Database]:
         record(1),
         record(2, model="large", cost=4_000, baseline_cost=4_000, tags=("team-a", "team-b")),
         record(3, cost=None, tags=(), key_id=None),
-        record(4, outcome="error", model=None, upstream=None, usage=None, cost=None),
+        record(4, outcome="error", model=None, upstream=None, usage=None, cost=None, attempts=[]),
         record(-DAY_SECONDS, route="cheap", cost=10, baseline_cost=5, tags=("team-b",)),
         record(-2 * DAY_SECONDS),
     )
@@ -117,3 +118,19 @@ async def test_a_database_that_fails_is_left_for_later(
     assert await retention.tidy(one, 1) == 0
     assert "old rows of the ledger are still there" in caplog.text
     await one.close()
+
+
+@pytest.mark.parametrize("whole_days", [True, False])
+async def test_a_failure_of_unknown_cost_is_counted_as_one(
+    database_url: str, whole_days: bool
+) -> None:
+    """A call that timed out may be charged, also where nobody knows its price."""
+    one = await Database.open(database_url)
+    timed_out = [Attempt("sim", "dear", "timeout", 60.0, 504, estimated=True)]
+    failed = record(1, outcome="error", model=None, usage=None, cost=None, attempts=timed_out)
+    written = lines(failed)
+    await book(one, "s", written, written[-1].end)
+    off = timedelta(seconds=0 if whole_days else 1)
+    found = await spending(one, "model", TODAY + off, TODAY + timedelta(1) + off)
+    await one.close()
+    assert (found.total.unpriced, found.total.cost) == (1, None)

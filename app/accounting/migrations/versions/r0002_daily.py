@@ -11,7 +11,8 @@ down_revision = "r0001_requests"
 _MEASURES = {
     "requests": "count(*)",
     "failed": "sum(CASE WHEN outcome IN ('ok', 'client_gone') THEN 0 ELSE 1 END)",
-    "unpriced": "sum(CASE WHEN model IS NOT NULL AND cost_nano IS NULL THEN 1 ELSE 0 END)",
+    "unpriced": "sum(CASE WHEN cost_nano IS NULL AND CAST(attempts AS TEXT) <> '[]' "
+    "THEN 1 ELSE 0 END)",
     "estimated": "sum(CASE WHEN cost_estimated THEN 1 ELSE 0 END)",
     "input_tokens": "coalesce(sum(input_tokens), 0)",
     "cached_tokens": "coalesce(sum(cached_tokens), 0)",
