@@ -48,6 +48,9 @@ def _checked(document: Document) -> Loaded:
         config = Config.model_validate(document.values)
     except ValidationError as error:
         problems += [_problem(document, details) for details in error.errors(include_url=False)]
+    # What else is said of a value that is not known yet would only be of the variable's name.
+    unknown = {problem.path for problem in document.unset}
+    problems = [*document.unset, *(one for one in problems if one.path not in unknown)]
     if problems or config is None:
         raise ConfigError(in_order(problems))
     return Loaded(config, document)
