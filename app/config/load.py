@@ -113,9 +113,19 @@ def _step(values: Any, step: int | str) -> tuple[Any, bool]:
     return None, False
 
 
-def _valid_keys(path: KeyPath) -> list[str]:
+def first_mistake(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """Of terms that came otherwise than in the file: the dotted key, and what is wrong with it."""
+    details = error.errors(include_url=False, include_input=False)[0]
+    path = details["loc"]
+    if details["type"] != "extra_forbidden":
+        return documents.dotted(path), details["msg"].removeprefix("Value error, ")
+    hint = nearest(str(path[-1]), _valid_keys(path[:-1], model))
+    return documents.dotted(path)[:200], "unknown key" + (f" ({hint})" if hint else "")
+
+
+def _valid_keys(path: KeyPath, root: type[BaseModel] = Config) -> list[str]:
     """Names of the keys that the schema knows at a place of the file."""
-    models: list[type[BaseModel]] = [Config]
+    models: list[type[BaseModel]] = [root]
     for step in path:
         found: list[type[BaseModel]] = []
         for model in models:
