@@ -117,10 +117,11 @@ def first_mistake(error: ValidationError, model: type[BaseModel]) -> tuple[str, 
     """Of terms that came otherwise than in the file: the dotted key, and what is wrong with it."""
     details = error.errors(include_url=False, include_input=False)[0]
     path = details["loc"]
+    key = ".".join(map(str, path))[:200]
     if details["type"] != "extra_forbidden":
-        return documents.dotted(path), details["msg"].removeprefix("Value error, ")
+        return key, details["msg"].removeprefix("Value error, ")
     hint = nearest(str(path[-1]), _valid_keys(path[:-1], model))
-    return documents.dotted(path)[:200], "unknown key" + (f" ({hint})" if hint else "")
+    return key, "unknown key" + (f" ({hint})" if hint else "")
 
 
 def _valid_keys(path: KeyPath, root: type[BaseModel] = Config) -> list[str]:
