@@ -32,23 +32,27 @@ from app.pipeline import Pipeline
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
 from app.state.memory import MemoryState
-from app.telemetry.logs import log
+from app.telemetry.logs import configure, log
 from app.telemetry.metrics import Metrics
 
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
+LOG_VARIABLE = "POINTSMAN_LOG_LEVEL"
 SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 """Plus an upstream's name: where the process that serves it has been started."""
 
 
-def application(loaded: Loaded) -> FastAPI:
-    """The wired gateway. Its lifespan opens and closes what it holds."""
+def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
+    """The wired gateway. Its lifespan opens and closes what it holds.
+
+    `warn` logs what is probably not meant; of several workers their parent has done so.
+    """
     url = database_url(loaded)
     if url is not None:
         key_hasher(loaded)  # made now if need be: every process that serves must find the same
     compiled = compile_config(loaded)
     server = compiled.config.server
-    for warning in compiled.warnings:
-        log.warning("%s", warning)
+    if warn:
+        log_doubts(compiled)
     metrics = Metrics()
     client = HTTPClient()
     embedder = _embedder(compiled, metrics)
@@ -89,6 +93,11 @@ def application(loaded: Loaded) -> FastAPI:
     return app
 
 
+def log_doubts(compiled: Compiled) -> None:
+    for warning in compiled.warnings:
+        log.warning("%s", warning)
+
+
 def _watch(keyring: Keyring, url: str) -> KeyWatch:
     if may_hold_keys(url):
         keyring.awaits = True
@@ -103,8 +112,9 @@ def offline_pipeline(compiled: Compiled) -> Pipeline:
 
 
 def application_from_environment() -> FastAPI:
-    """For uvicorn's workers, each of which builds its own."""
-    return application(load(Path(os.environ[CONFIG_VARIABLE])))
+    """For uvicorn's workers, each of which builds its own, in a process that has no log yet."""
+    configure(os.environ.get(LOG_VARIABLE, "INFO"))
+    return application(load(Path(os.environ[CONFIG_VARIABLE])), warn=False)
 
 
 def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:

@@ -142,4 +142,7 @@ class KeyWatch:
                 )
                 # No text has this digest; that there is a key still counts.
                 taken[one.id] = Key(caller_of(one.id, one.terms), b"")
+        was_open = not self._keyring.asks
         self._keyring.take(taken)
+        if was_open and self._keyring.asks:
+            log.info("there is a key now: from here on every request needs one")

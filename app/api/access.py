@@ -81,7 +81,13 @@ class Access:
             return caller
         if caller.key_id is not None:
             raise OutOfScope(f"Key {caller.key_id} lacks the scope `{needed}`.")
-        raise KeyRefused(f"This door needs a key with the scope `{needed}`: {HOW}.")
+        told = f"This door needs a key with the scope `{needed}`: {HOW}."
+        if not self.keyring.configured:
+            told += (
+                " This gateway has no key yet: start it with POINTSMAN_ADMIN_KEY, or make one"
+                f" with `pointsman keys create --{needed}`."
+            )
+        raise KeyRefused(told)
 
 
 def _key_in(scope: Scope) -> bytes | None:

@@ -16,6 +16,8 @@ from app.accounting.key_watch import KeyWatch
 from app.api import wire
 from app.api.access import CALLER, Access
 from app.config import schema
+from app.config.load import first_mistake
+from app.config.names import nearest
 from app.errors import FixedKey, InvalidField, InvalidJSON, KeysUnavailable, NoDatabase
 from app.routing.names import Names
 from app.telemetry.logs import log
@@ -138,8 +140,8 @@ async def _read(request: Request, model: type[Body]) -> Body:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise InvalidJSON("The body is not valid JSON.") from None
-        field = ".".join(str(step) for step in first["loc"])[:200]
-        raise InvalidField(f"`{field}`: {first['msg']}.", param=field or None) from None
+        field, wrong = first_mistake(error, model)
+        raise InvalidField(f"`{field}`: {wrong}.", param=field or None) from None
 
 
 def _check(terms: schema.KeyTerms, names: Names) -> None:
@@ -150,7 +152,9 @@ def _check(terms: schema.KeyTerms, names: Names) -> None:
     ):
         for name in given or ():
             if name not in known:
-                raise InvalidField(f"There is no {field[:-1]} named `{name}`.", param=field)
+                hint = nearest(name, known)
+                told = f"There is no {field[:-1]} named `{name}`" + (f"; {hint}" if hint else ".")
+                raise InvalidField(told, param=field)
     if terms.expires is not None and terms.expires.timestamp() <= time():
         raise InvalidField("`expires` is in the past; DELETE revokes a key.", param="expires")
 

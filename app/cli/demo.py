@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -71,6 +73,11 @@ async def _run(
     first, *rest = asks(requests, model)
     before = read_totals(_metrics(url, headers))
     outcomes = await send_all(url, [first], headers, lambda: None)
+    if outcomes[0].status in (401, 403):
+        raise click.ClickException(
+            f"the gateway at {url} wants a key that is for `{model}`: give one as --api-key or "
+            "POINTSMAN_API_KEY; `pointsman keys create` makes one."
+        )
     if outcomes[0].status == 200 and not outcomes[0].simulated and not paid:
         raise click.ClickException(
             f"the gateway at {url} has real upstreams, and {len(rest)} more requests would cost "
@@ -101,14 +108,26 @@ def _metrics(url: str, headers: dict[str, str]) -> str:
 
 @contextmanager
 def _own_gateway() -> Iterator[str]:
-    """A gateway that serves the demo's configuration on a free port, ended with the block."""
+    """A gateway that serves the demo's configuration on a free port, ended with the block.
+
+    From a directory of its own: its simulated money is in nobody's ledger, and keys that somebody
+    made for the shipped configuration do not close it.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    arguments = ["-m", "app.cli", "serve", "--config", str(_CONFIG), "--port", str(port)]
-    with tempfile.TemporaryFile() as output:
+    environment = {k: v for k, v in os.environ.items() if k != "POINTSMAN_ADMIN_KEY"}
+    with (
+        tempfile.TemporaryDirectory(prefix="pointsman-demo-") as folder,
+        tempfile.TemporaryFile() as output,
+    ):
+        config = shutil.copy(_CONFIG, folder)
+        arguments = ["-m", "app.cli", "serve", "--config", config, "--port", str(port)]
         gateway = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
-            [sys.executable, *arguments, "--host", "127.0.0.1"], stdout=output, stderr=output
+            [sys.executable, *arguments, "--host", "127.0.0.1"],
+            env=environment,
+            stdout=output,
+            stderr=output,
         )
         try:
             _wait_until_ready(url, gateway, output)

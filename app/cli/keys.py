@@ -99,12 +99,10 @@ def list_(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(told))
         return
-    for key in told:
-        scope = _scope(key)
-        click.echo(
-            f"{key['id']:<12} {key['status']:<8} {key['name']:<20} {scope:<40} "
-            f"expires {key['expires'] or 'never'} ({key['source']})"
-        )
+    if not told:
+        click.echo("There is no key yet: `pointsman keys create` makes one.", err=True)
+        return
+    _show(told)
 
 
 @command.command()
@@ -164,7 +162,7 @@ def _checked(file: Path, options: dict[str, Any]) -> tuple[Loaded, schema.KeyTer
     from pydantic import ValidationError
 
     from app.config import schema
-    from app.config.load import load
+    from app.config.load import first_mistake, load
     from app.config.names import nearest
 
     loaded = load(file)
@@ -175,8 +173,9 @@ def _checked(file: Path, options: dict[str, Any]) -> tuple[Loaded, schema.KeyTer
         for name in options[option]:
             if name not in known:
                 kind = option[:-1]
-                hint = nearest(name, known) or ""
-                raise click.BadParameter(f"no {kind} named `{name}` {hint}", param_hint=f"--{kind}")
+                hint = nearest(name, known)
+                told = f"no {kind} named `{name}`" + (f" ({hint})" if hint else "")
+                raise click.BadParameter(told, param_hint=f"--{kind}")
     try:
         terms = schema.KeyTerms.model_validate(
             {
@@ -191,9 +190,10 @@ def _checked(file: Path, options: dict[str, Any]) -> tuple[Loaded, schema.KeyTer
             }
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise click.UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+        place, wrong = first_mistake(error, schema.KeyTerms)
+        if place == "expires":
+            wrong += ", or from now on, such as 30d or 12h"
+        raise click.UsageError(f"{place}: {wrong}") from None
     if terms.expires is not None and terms.expires <= datetime.now(UTC):
         raise click.BadParameter("is in the past", param_hint="--expires")
     return loaded, terms
@@ -243,6 +243,38 @@ def _account(key: Any) -> dict[str, Any]:
     from app.accounting.key_account import account
 
     return account(key, time())
+
+
+def _show(told: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("id", "status", "expires"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("name", "may ask for; limits; tags"):
+        table.add_column(heading, overflow="fold")
+    for key in told:
+        expires = (key["expires"] or "never").partition("T")[0]
+        name = key["name"] if key["name"] != key["id"] else ""
+        table.add_row(key["id"], key["status"], expires, escape(name), escape(_terms_told(key)))
+    console = Console()
+    # Into a file or a pipe a key is a line.
+    (console if console.is_terminal else Console(width=400)).print(table)
+
+
+def _terms_told(key: dict[str, Any]) -> str:
+    limits = {name: value for name, value in (key["limits"] or {}).items() if value is not None}
+    limits.pop("soft_share", None)
+    parts = [
+        _scope(key),
+        ", ".join(f"{name}={value}" for name, value in limits.items()),
+        "tags " + ", ".join(key["tags"]) if key["tags"] else "",
+        "declared in the YAML" if key["source"] == "config" else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _scope(key: dict[str, Any]) -> str:

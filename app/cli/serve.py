@@ -48,7 +48,7 @@ def command(
 
     from app.accounting.declared import HOST_VARIABLE
     from app.accounting.place import Place
-    from app.assembly import CONFIG_VARIABLE
+    from app.assembly import CONFIG_VARIABLE, LOG_VARIABLE
     from app.compiling import WORKERS_VARIABLE
     from app.telemetry.logs import configure
 
@@ -62,6 +62,7 @@ def command(
     os.environ[CONFIG_VARIABLE] = str(file)
     os.environ[WORKERS_VARIABLE] = str(workers)
     os.environ[HOST_VARIABLE] = host
+    os.environ[LOG_VARIABLE] = log_level.upper()
     configure(log_level.upper())
     with ExitStack() as stack:
         stack.enter_context(_shared_metrics(workers))
@@ -94,12 +95,12 @@ def _application(loaded: Loaded, workers: int) -> FastAPI | str:
 
     Compiled here either way: a config error is a message now, not a child that dies for ever.
     """
-    from app.assembly import application
+    from app.assembly import application, log_doubts
     from app.compiling import compile_config
 
     if workers == 1:
         return application(loaded)
-    compile_config(loaded)
+    log_doubts(compile_config(loaded))
     return "app.assembly:application_from_environment"
 
 

@@ -173,23 +173,20 @@ def _show(found: Spending) -> None:
     last = found.until - timedelta(microseconds=1)
     form = "%Y-%m-%d" if _whole_days(found.since, found.until) else "%Y-%m-%d %H:%M"
     title = f"Spent from {found.since:{form}} to {last:{form}}, UTC"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column(found.by, overflow="fold")
-    for heading in (
-        "requests",
-        "failed",
-        "input",
-        "output",
-        "cost $",
-        "saved $",
-        "saved",
-        "of unknown cost",
-    ):
-        table.add_column(heading, justify="right")
+    headings = ["requests", "failed", "input", "output", "cost $", "saved $", "saved", "unpriced"]
+    if not found.total.unpriced:
+        headings.pop()
+    for heading in headings:
+        # Where a terminal is narrow names fold, and never a figure.
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in found.rows:
-        table.add_row(escape(row.name), *_cells(row))
+        table.add_row(escape(row.name), *_cells(row)[: len(headings)])
     table.add_section()
-    table.add_row("total", *_cells(found.total), style="bold")
+    table.add_row("total", *_cells(found.total)[: len(headings)], style="bold")
     console = Console()
     (console if console.is_terminal else Console(width=118)).print(table)
     total = found.total

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Document:
     file: str
     values: dict[str, Any]
     lines: dict[KeyPath, int]
+    unset: list[Problem] = field(default_factory=list)
+    """Variables that are missing; what names them stands in `values` as it was written."""
 
     def line(self, path: KeyPath) -> int | None:
         """Line of a key, or of the nearest key above it."""
@@ -53,7 +55,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def read(file: Path, environment: Mapping[str, str]) -> Document:
-    """Parse a file. Raises ConfigError, with every missing variable at once."""
+    """Parse a file. Raises ConfigError where it is no YAML."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -76,10 +78,7 @@ def parse(text: str, file: str, environment: Mapping[str, str]) -> Document:
             [Problem(file, 1, "", "must be a mapping with `upstreams`, `models` and `routes`")]
         )
     document = Document(file, {}, {(): 1})
-    problems: list[Problem] = []
-    document.values = _plain(tree, (), document, environment, problems)
-    if problems:
-        raise ConfigError(problems)
+    document.values = _plain(tree, (), document, environment)
     return document
 
 
@@ -88,13 +87,12 @@ def _plain(
     path: KeyPath,
     document: Document,
     environment: Mapping[str, str],
-    problems: list[Problem],
 ) -> Any:
     """Turn the round-trip tree into plain values, noting lines and filling in variables."""
 
     def child(key: str | int, value: Any, line: int) -> Any:
         document.lines[(*path, key)] = line
-        return _plain(value, (*path, key), document, environment, problems)
+        return _plain(value, (*path, key), document, environment)
 
     if isinstance(node, CommentedMap):
         return {
@@ -103,7 +101,7 @@ def _plain(
     if isinstance(node, CommentedSeq):
         return [child(i, value, node.lc.item(i)[0] + 1) for i, value in enumerate(node)]
     if isinstance(node, str):
-        return _filled(str(node), path, document, environment, problems)
+        return _filled(str(node), path, document, environment)
     return node
 
 
@@ -118,20 +116,20 @@ def _filled(
     path: KeyPath,
     document: Document,
     environment: Mapping[str, str],
-    problems: list[Problem],
 ) -> str:
     def value(match: re.Match[str]) -> str:
         name, default = match.groups()
         if name in environment:
             return environment[name]
         if default is None:
-            problems.append(
+            document.unset.append(
                 document.problem(
                     path,
                     f"environment variable {name} is not set",
                     f"export it, or write ${{{name}:-default}}",
                 )
             )
-        return default or ""
+            return match[0]
+        return default
 
     return _VARIABLE.sub(value, text)

@@ -36,6 +36,16 @@ _USED = frozenset(
 _USED_INFO = frozenset(
     {"mode", "id", "max_input_tokens", "max_output_tokens", "max_tokens", *_CAPABILITIES}
 )
+_INSTEAD = {
+    "general_settings.master_key": "set POINTSMAN_ADMIN_KEY, see docs/keys.md",
+    "general_settings.database_url": "give `ledger.url`, see docs/ledger.md",
+    "router_settings.redis_host": "give `redis.url`, see docs/limits.md",
+    "litellm_settings.max_budget": "give `limits`, see docs/limits.md",
+    "litellm_params.rpm": "limits are of keys, tags and routes, see docs/limits.md",
+    "litellm_params.tpm": "limits are of keys, tags and routes, see docs/limits.md",
+    "litellm_params.max_budget": "limits are of keys, tags and routes, see docs/limits.md",
+}
+"""What to write where something is not carried over that has its like here."""
 _CARRIED = {
     "router_settings": {"fallbacks", "model_group_alias"},
     "litellm_settings": {"fallbacks", "default_fallbacks"},
@@ -158,7 +168,7 @@ class _Conversion:
         ):
             for key in values:
                 if key not in used and not litellm_prices.is_price(key):
-                    self._note(place, f"`{section}.{key}` is not carried over")
+                    self._note(place, f"`{section}.{key}` is {_not_carried(section, key)}")
         return made
 
     # --- upstreams ---------------------------------------------------------------------------
@@ -252,7 +262,7 @@ class _Conversion:
             if others:
                 self._note(
                     f"model group {group}",
-                    f"load is not balanced: {first} serves and {', '.join(others)} take over",
+                    f"load is not balanced: {first} serves; if it fails, {', '.join(others)}",
                 )
             routes[group] = route
         if "auto" not in {*routes, *self._models, *aliases}:
@@ -314,7 +324,12 @@ class _Conversion:
                 continue
             for key in values:
                 if key not in _CARRIED.get(section, ()):
-                    self._note(f"{section}.{key}", "is not carried over")
+                    self._note(f"{section}.{key}", f"is {_not_carried(section, key)}")
+
+
+def _not_carried(section: str, key: str) -> str:
+    instead = _INSTEAD.get(f"{section}.{key}")
+    return "not carried over" + (f": {instead}" if instead else "")
 
 
 def _name(text: str) -> str:

@@ -48,6 +48,9 @@ def _checked(document: Document) -> Loaded:
         config = Config.model_validate(document.values)
     except ValidationError as error:
         problems += [_problem(document, details) for details in error.errors(include_url=False)]
+    # What else is said of a value that is not known yet would only be of the variable's name.
+    unknown = {problem.path for problem in document.unset}
+    problems = [*document.unset, *(one for one in problems if one.path not in unknown)]
     if problems or config is None:
         raise ConfigError(in_order(problems))
     return Loaded(config, document)
@@ -110,9 +113,20 @@ def _step(values: Any, step: int | str) -> tuple[Any, bool]:
     return None, False
 
 
-def _valid_keys(path: KeyPath) -> list[str]:
+def first_mistake(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """Of terms that came otherwise than in the file: the dotted key, and what is wrong with it."""
+    details = error.errors(include_url=False, include_input=False)[0]
+    path = details["loc"]
+    key = ".".join(map(str, path))[:200]
+    if details["type"] != "extra_forbidden":
+        return key, details["msg"].removeprefix("Value error, ")
+    hint = nearest(str(path[-1]), _valid_keys(path[:-1], model))
+    return key, "unknown key" + (f" ({hint})" if hint else "")
+
+
+def _valid_keys(path: KeyPath, root: type[BaseModel] = Config) -> list[str]:
     """Names of the keys that the schema knows at a place of the file."""
-    models: list[type[BaseModel]] = [Config]
+    models: list[type[BaseModel]] = [root]
     for step in path:
         found: list[type[BaseModel]] = []
         for model in models:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ import pytest
 from app.cli.demo_report import read_totals, report
 from app.cli.demo_traffic import Outcome, asks
 from app.simulated.control import Control
-from tests.gateway.conftest import Gateway, free_port
+from tests.gateway.conftest import STANDARD, Gateway, free_port
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -64,6 +65,14 @@ def test_real_upstreams_are_not_used_without_leave(standard: Gateway, simulated:
     assert "--paid" in done.stderr
     assert len(simulated.log()) == 1
     assert demo("--url", standard.url, "--requests", "2", "--paid").returncode == 0
+
+
+def test_a_gateway_that_wants_a_key_is_asked_once(gateway: Callable[..., Gateway]) -> None:
+    guarded = gateway(STANDARD + "server: {{allow_anonymous: false}}\n")
+    done = demo("--url", guarded.url, "--requests", "20")
+    assert done.returncode == 1
+    assert "--api-key" in done.stderr
+    assert not done.stdout
 
 
 def test_traffic_is_mixed_and_always_the_same() -> None:

@@ -241,7 +241,9 @@ def test_the_command_line_needs_the_gateways_secret(keyed: Gateway) -> None:
 def test_a_first_key_closes_an_open_gateway(gateway: Serve) -> None:
     one = gateway(STANDARD + "# of its own\n")
     assert chat(one, None).status_code == chat(one, "sk-unused").status_code == 200
-    assert one.http.get("/admin/keys").status_code == 401
+    refused = one.http.get("/admin/keys")
+    assert refused.status_code == 401
+    assert "start it with POINTSMAN_ADMIN_KEY" in refused.text
     foreign = one.http.post(
         "/v1/chat/completions", json=body(), headers={"origin": "https://x.org"}
     )

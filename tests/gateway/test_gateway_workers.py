@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,16 @@ def test_workers_serve_at_the_same_time(gateway: Callable[..., Gateway]) -> None
     children = psutil.Process(two.process.pid).children(recursive=True)
     serving = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
     assert len(serving) == 2
+
+
+def test_workers_log_as_one_process_does(gateway: Callable[..., Gateway]) -> None:
+    """Changes of keys are logged, and the log of a process that has none is warnings alone."""
+    two = gateway(STANDARD + "limits: {{requests_per_minute: 1000}}\n", "--workers", "2")
+    lines = two.new_log().splitlines()
+    dated = [line for line in lines if re.match(r"\d{4}-\d\d-\d\d .* (INFO|WARNING) ", line)]
+    assert sum("Started server process" in line for line in dated) == 2
+    (doubt,) = (line for line in lines if "equal part of every limit" in line)
+    assert doubt in dated
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -134,7 +134,7 @@ def test_prices_are_a_million_times_theirs(config: Config) -> None:
     "note",
     [
         "`litellm_params.api_version` is not carried over",
-        "`litellm_params.rpm` is not carried over",
+        "`litellm_params.rpm` is not carried over: limits are of keys",
         "`api_key` stood in clear and is not copied: set OPENAI_API_KEY",
         "`input_cost_per_second` has no counterpart",
         "the prices of flex are left out",
@@ -147,7 +147,7 @@ def test_prices_are_a_million_times_theirs(config: Config) -> None:
         "litellm_settings.fallbacks.gpt-4o: `nobody` is no model group",
         "router_settings.routing_strategy: is not carried over",
         "model group gpt-4o: load is not balanced",
-        "general_settings.master_key: is not carried over",
+        "general_settings.master_key: is not carried over: set POINTSMAN_ADMIN_KEY",
     ],
 )
 def test_what_is_lost_is_told(result: Result, note: str) -> None:

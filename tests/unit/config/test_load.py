@@ -188,3 +188,13 @@ def test_a_key_may_end_in_a_newline(tmp_path: Path) -> None:
     assert upstream.kind == "openai"
     assert upstream.api_key is not None
     assert upstream.api_key.get_secret_value() == "sk-1"
+
+
+def test_a_missing_variable_hides_no_other_mistake() -> None:
+    text = VALID.replace("${KEY:-none}", "${KEY}").replace("https://api.openai.com/v1", '"${HOST}"')
+    text = text.replace("{upstream: openai}", "{upstream: opnai}")
+    assert [one.partition(" is")[0].partition(" (did")[0] for one in problems(text)] == [
+        "<config>:2: upstreams.openai.api_key: environment variable KEY",
+        "<config>:2: upstreams.openai.base_url: environment variable HOST",
+        "<config>:5: models.large.upstream: no upstream named `opnai`",
+    ]
