@@ -129,12 +129,14 @@ class Pipeline:
         decision = await self.decide(target, facts, record)
         if applied:
             try:
-                await self._reserve(decision, record, applied, size)
+                await self._reserve(record.request_id, decision, record, applied, size)
             except (BudgetReserved, BudgetExhausted):
                 if thrifty is None:
                     raise
                 decision = await self.decide(thrifty, facts, record)
-                await self._reserve(decision, record, applied, size)
+                # By a name of its own: the state may still be giving up the first one.
+                again = f"{record.request_id}.low"
+                await self._reserve(again, decision, record, applied, size)
         if decision.pace is not None:
             record.booked = decision.pace.book(decision.expected_cost, decision.cost_spread)
         if self.ledger is not None:
@@ -142,9 +144,9 @@ class Pipeline:
         return decision
 
     async def _reserve(
-        self, decision: Decision, record: Record, applied: Applied, size: Size
+        self, id_: str, decision: Decision, record: Record, applied: Applied, size: Size
     ) -> None:
-        record.hold = await self.limits.reserve(record.request_id, applied, decision.chosen, size)
+        record.hold = await self.limits.reserve(id_, applied, decision.chosen, size)
 
     def _note(self, ledger: Ledger, record: Record, decision: Decision, text: str) -> None:
         """What the ledger keeps of a decision."""

@@ -109,7 +109,11 @@ def sums(rows: Iterable[Row]) -> dict[str, int]:
         "unpriced": sum(row["cost_nano"] is None and bool(row["attempts"]) for row in rows),
         "estimated": sum(row["cost_estimated"] for row in rows),
         **{name: total(name) for name in _TOKENS},
-        **{name: total(name) for name in ("cost_nano", "baseline_cost_nano", "saved_nano")},
+        # Only of what has a cost, so that the two can be held against each other.
+        "baseline_cost_nano": sum(
+            row["baseline_cost_nano"] for row in rows if row["saved_nano"] is not None
+        ),
+        **{name: total(name) for name in ("cost_nano", "saved_nano")},
     }
 
 

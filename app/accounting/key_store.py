@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import time
+from types import SimpleNamespace
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -35,6 +37,7 @@ from app.accounting.key_text import Hasher, new_id, new_text
 from app.accounting.keyring import Key, caller_of
 from app.config import schema
 from app.errors import FixedKey, KeySecretError, UnknownKeyId
+from app.telemetry.logs import log
 
 _SECOND_US = 1_000_000
 
@@ -149,12 +152,13 @@ class KeyStore:
             return await _get(connection, key_id)
 
     async def since(self, version: int) -> list[KeptKey]:
-        """What has changed after a version, in order."""
+        """What has changed after a version, in order. A key with terms that only a newer version
+        knows is closed: no text opens it."""
         async with self._database.read() as connection:
             rows = await connection.execute(
                 select(keys).where(keys.c.version > version).order_by(keys.c.version)
             )
-            return [_kept(row) for row in rows]
+            return [self._understood(row) for row in rows]
 
     async def change(self, key_id: str, changed: schema.KeyTerms) -> KeptKey:
         """Replace those terms that were set in `changed`. Raises UnknownKeyId or FixedKey."""
@@ -195,6 +199,14 @@ class KeyStore:
 
     async def close(self) -> None:
         await self._database.close()
+
+    def _understood(self, row: Any) -> KeptKey:
+        try:
+            return _kept(row)
+        except ValidationError:
+            log.warning("key %s has terms that this version does not know: not valid here", row.id)
+            closed = row._asdict() | {"hash": self.hasher.none, "former_hash": None, "terms": {}}
+            return _kept(SimpleNamespace(**closed))
 
     def _now_us(self) -> int:
         return round(self._clock() * _SECOND_US)

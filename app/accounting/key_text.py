@@ -72,6 +72,11 @@ class Hasher:
         """The hash as it is kept in the database or in the YAML."""
         return f"blake2b:{self.mark}:{self.digest(text.encode()).hex()}"
 
+    @property
+    def none(self) -> str:
+        """A written hash that no text has."""
+        return f"blake2b:{self.mark}:{'0' * 64}"
+
     def read(self, written: str) -> bytes:
         """The digest in a written hash. Raises OtherSecret, or ValueError for what is no hash."""
         match = _HASH.fullmatch(written)

@@ -184,6 +184,7 @@ def _measures() -> dict[str, ColumnElement[Any]]:
         "failed": count(c.outcome.not_in(["ok", "client_gone"])),
         "unpriced": count(c.cost_nano.is_(None) & (cast(c.attempts, Text) != "[]")),
         "estimated": count(c.cost_estimated),
+        "baseline_cost_nano": func.sum(case((c.saved_nano.is_not(None), c.baseline_cost_nano))),
     }
     return {name: told.get(name, func.sum(c.get(name))) for name in MEASURES}
 

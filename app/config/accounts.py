@@ -19,6 +19,7 @@ from app.config.fields import (
     Name,
     Names,
     RedisURL,
+    TagName,
     Written,
 )
 
@@ -97,7 +98,7 @@ class KeyTerms(Written):
     admin: bool = Field(default=False, description="It may make, change and revoke keys.")
     metrics: bool = Field(default=False, description="It may read /metrics.")
     expires: Moment | None = Field(default=None, description="A date or a moment; UTC if unsaid.")
-    tags: Annotated[list[Name], Field(max_length=32)] = Field(
+    tags: Annotated[list[TagName], Field(max_length=32)] = Field(
         default_factory=list, description="What its requests are booked under."
     )
     limits: Limits | None = None

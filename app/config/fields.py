@@ -117,6 +117,12 @@ def _key_id(text: str) -> str:
     return text
 
 
+def _tag(text: str) -> str:
+    if text == "none":
+        raise ValueError("is reserved: sums are under it of what has no tag")
+    return text
+
+
 def _key_hash(text: str) -> str:
     if re.fullmatch(_KEY_HASH, text) is None:
         raise ValueError("must be a hash as `pointsman keys hash` makes it, never the key itself")
@@ -141,6 +147,7 @@ Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=9)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 KeyId = Annotated[str, AfterValidator(_key_id), Field(json_schema_extra={"pattern": _KEY_ID})]
 KeyHash = Annotated[str, AfterValidator(_key_hash), Field(json_schema_extra={"pattern": _KEY_HASH})]
+TagName = Annotated[Name, AfterValidator(_tag)]
 Names = Annotated[list[Name], Field(max_length=1000)]
 Capability = Literal[
     "tools", "parallel_tools", "vision", "audio", "json_object", "json_schema", "logprobs", "files"

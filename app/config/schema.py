@@ -31,6 +31,7 @@ from app.config.fields import (
     Name,
     Seconds,
     Secret,
+    TagName,
     TierName,
     UsdPerMillion,
     UsdPerRequest,
@@ -311,7 +312,7 @@ class Config(Written):
         default_factory=dict, description="`auto` is the route of clients that ask for no other."
     )
     limits: Limits | None = Field(default=None, description="Of the whole gateway.")
-    tags: dict[Name, TagLimits] = Field(default_factory=dict)
+    tags: dict[TagName, TagLimits] = Field(default_factory=dict)
     redis: Redis | None = Field(
         default=None, description="Without it each process counts by itself."
     )

@@ -176,6 +176,7 @@ def test_expiry(keyed: Gateway) -> None:
         ({"models": ["small'; DROP TABLE keys; --"]}, "models.0"),
         ({"name": "x\r\nset-cookie: y"}, "name"),
         ({"tags": ["a\u0000b"]}, "tags.0"),
+        ({"tags": ["none"]}, "tags.0"),
         ({"expires": "2020-01-01"}, "expires"),
         ({"expires": 1}, "expires"),
         ({"limits": {"usd_per_day": -1}}, "limits.usd_per_day"),

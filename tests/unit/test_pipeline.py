@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.accounting.caller import ANONYMOUS, Caller
 from app.accounting.limiter import Limiter
 from app.accounting.limits import Limits
 from app.catalog.model import Model, Prices
+from app.errors import BudgetReserved
 from app.exchange.record import Record
 from app.exchange.reply import Reply
 from app.exchange.request import Request
@@ -258,3 +260,23 @@ class Answer:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+async def test_a_second_reservation_has_a_name_of_its_own(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Redis was asked for and did not answer in time is given up by its name, perhaps later
+    than the second one is made."""
+    one = world()
+    one.pipeline.names = Names({"auto": replace(one.route, thrifty=one.route)}, {})
+    asked: list[str] = []
+
+    async def refuses(self: Limiter, id_: str, *_: Any) -> None:
+        asked.append(id_)
+        raise BudgetReserved("full", limit="key usd_in_all", headers=())
+
+    monkeypatch.setattr(Limiter, "reserve", refuses)
+    reply = await one.pipeline.chat(parsed("plain"), Caller("k", limits=Limits(in_all=1_000)))
+    assert isinstance(reply, Reply)
+    assert reply.status == 429
+    assert len(asked) == len(set(asked)) == 2

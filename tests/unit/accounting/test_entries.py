@@ -1,5 +1,7 @@
 """From a record to a line and to a row, whatever an upstream has put into it."""
 
+from zlib import crc32
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +66,30 @@ def test_a_row_says_what_the_record_said() -> None:
         ],
     }
     assert prompt_row(told) is None
+
+
+OLDEST = (
+    b'{"request_id":"req_1","started":1.0,"received":1.1,"route":"auto","decision":"rule",'
+    b'"reason":"only_candidate","speed":"none","key_id":null,"tags":[],"model":"small",'
+    b'"upstream":"sim","status":200,"outcome":"ok","attempts":[{"upstream":"sim",'
+    b'"model":"small","outcome":"ok","seconds":0.1,"status":200}],"usage":{"input_tokens":100,'
+    b'"output_tokens":20,"cached_tokens":10,"cache_write_tokens":0,"reasoning_tokens":5,'
+    b'"upstream_cost":7},"cost":1000,"baseline_cost":5000,"booked":0.0,"duration_seconds":0.2,'
+    b'"overhead_seconds":null,"decide_seconds":0.0,"upstream_seconds":0.1,'
+    b'"first_token_seconds":null,"at":1764072000.0,"predictions":[]}'
+)
+"""As the first version wrote it; what came later is not there."""
+
+
+def test_a_line_of_the_first_version_is_read() -> None:
+    """Left in a journal by a process that died before the upgrade. Never change this text."""
+    told = entry(b"%08x %b" % (crc32(OLDEST), OLDEST))
+    assert told is not None
+    row = request_row(told)
+    assert (row["cost_nano"], row["saved_nano"], row["upstream_cost_nano"]) == (1_000, 4_000, 7)
+    assert row["cost_estimated"] is False
+    assert set(row) == set(request_row(entry(line(record())[:-1]) or {}))
+    assert sums([row])["unpriced"] == 0
 
 
 def test_what_was_held_of_limits_is_in_no_line() -> None:

@@ -74,6 +74,23 @@ async def test_a_key_is_kept_without_its_text(open_store: Open, database_url: st
     assert secret not in repr(account(key, NOW))
 
 
+async def test_terms_of_a_newer_version_end_that_key_here_and_no_other(
+    open_store: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While versions are mixed, revocations must go on arriving."""
+    store = await open_store()
+    newer, newer_text = await store.create(terms())
+    other, other_text = await store.create(terms())
+    async with store._database.write() as connection:
+        strange = keys.update().where(keys.c.id == newer.id).values(terms={"from_the_future": 1})
+        await connection.execute(strange)
+    ring = await ring_of(store)
+    with pytest.raises(KeyRefused):
+        ring.check(newer_text.encode())
+    assert ring.check(other_text.encode()).key_id == other.id
+    assert f"key {newer.id} has terms that this version does not know" in caplog.text
+
+
 async def test_rotation_has_a_grace(open_store: Open) -> None:
     store = await open_store()
     key, first = await store.create(terms())

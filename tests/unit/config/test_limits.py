@@ -50,6 +50,7 @@ def test_valid_limits() -> None:
     ("old", "new", "message"),
     [
         ("usd_per_day: 5", "usd_per_day: -5", "9: routes.auto.limits.usd_per_day: input should be"),
+        ("{batch:", "{none:", "12: tags.none: is reserved"),
         ("usd_per_day: 5", "usd_per_day: 0", "routes.auto.limits.usd_per_day: input should be gre"),
         (
             "usd_per_day: 5",

@@ -20,7 +20,8 @@ _MEASURES = {
     "output_tokens": "coalesce(sum(output_tokens), 0)",
     "reasoning_tokens": "coalesce(sum(reasoning_tokens), 0)",
     "cost_nano": "coalesce(sum(cost_nano), 0)",
-    "baseline_cost_nano": "coalesce(sum(baseline_cost_nano), 0)",
+    "baseline_cost_nano": "coalesce(sum(CASE WHEN saved_nano IS NOT NULL "
+    "THEN baseline_cost_nano END), 0)",
     "saved_nano": "coalesce(sum(saved_nano), 0)",
 }
 _DAY = "CAST(at_us / 86400000000 AS INTEGER)"
