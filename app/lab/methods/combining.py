@@ -18,11 +18,18 @@ from app.routing.estimators.views import Floats, Layout
 
 LINEAR_PENALTY = 300.0
 
+USUAL = 0.005
+"""A feature counts in the line as far as all but this part of a panel's rows reach, on either side.
+Beyond, a straight line knows nothing: one panel's prompts may all have ten options and none of
+another panel's neighbours, and most requests have neither.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Combined:
     """What serving combines a panel's features with, of which it looks at `columns`: trees for each
-    departure, with the weight `mix`, and with the rest of it `linear` (columns, 1 + k) and `bias`.
+    departure, with the weight `mix`, and with the rest of it `linear` (columns, 1 + k) and `bias`,
+    on features held between `low` and `high` (columns,).
     """
 
     boosted: tuple[Boosted, ...]
@@ -30,6 +37,8 @@ class Combined:
     bias: Array
     mix: float
     columns: NDArray[np.intp]
+    low: Array
+    high: Array
 
 
 def combine(
@@ -45,6 +54,8 @@ def combine(
     departures (n, 1 + k) from a fit on the other `folds` (rows,).
     """
     inputs = np.ascontiguousarray(features[rows][:, columns])
+    low, high = np.quantile(inputs, [USUAL, 1.0 - USUAL], axis=0).astype(np.float32)
+    inputs = np.clip(inputs, low, high)
     of_row = folds[rows]
     trees, linear = np.zeros((2, *targets.shape))
     for fold in np.unique(of_row):
@@ -57,7 +68,7 @@ def combine(
             trees[test, at] = each.predict(inputs[test])
     mix = share(targets - linear, trees - linear)
     weights, bias = _linear_stack(inputs, targets)
-    made = Combined(_boost(inputs, targets, settings, seed), weights, bias, mix, columns)
+    made = Combined(_boost(inputs, targets, settings, seed), weights, bias, mix, columns, low, high)
     return made, mix * trees + (1.0 - mix) * linear
 
 
@@ -66,11 +77,13 @@ def pack(kind: str, combined: Sequence[Combined], layout: Layout) -> dict[str, N
     count = 1 + max(int(each.columns.max()) for each in combined)
     linear = np.zeros((count, layout.departures), dtype=np.float32)
     bias = np.zeros(layout.departures, dtype=np.float32)
+    low, high = np.zeros((2, layout.departures, count), dtype=np.float32)
     packed: list[tuple[NDArray[Any], ...]] = []
     for at, each in enumerate(combined):
         inside = layout.of(at)
         linear[each.columns, inside] = (1.0 - each.mix) * each.linear
         bias[inside] = (1.0 - each.mix) * each.bias
+        low[inside, each.columns], high[inside, each.columns] = each.low, each.high
         for model in each.boosted:
             features, thresholds, leaves = model.pack(each.columns)
             packed.append((features, thresholds, each.mix * leaves))
@@ -81,6 +94,8 @@ def pack(kind: str, combined: Sequence[Combined], layout: Layout) -> dict[str, N
         f"{kind}_leaves": leaves.astype(np.float16),
         f"{kind}_linear": linear,
         f"{kind}_bias": bias,
+        f"{kind}_low": low,
+        f"{kind}_high": high,
     }
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.routing.estimators.base import Array, Vector
 from app.routing.estimators.clusters import Standing
 from app.routing.estimators.method import Known, Near
-from app.routing.estimators.stack import Combiner, Finish
+from app.routing.estimators.stack import Combiner, Finish, line_of
 from app.routing.estimators.trees import Trees
 from app.routing.estimators.views import Floats, VectorView
 from app.routing.estimators.words import SCALARS, scalars
@@ -93,8 +93,7 @@ def bind_regression(known: Known, standings: Sequence[Standing]) -> MetaRegressi
         ),
         Combiner(
             Trees.select(trees, chosen.tolist()),
-            np.ascontiguousarray(arrays["regression_linear"][:, chosen], dtype=np.float32),
-            np.asarray(arrays["regression_bias"][chosen]),
+            *line_of(arrays, "regression", chosen),
         ),
         Finish(usual, np.diag(worth), arrays["curves"][chosen].astype(np.float64)),
         places,

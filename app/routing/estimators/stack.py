@@ -54,15 +54,22 @@ say more than one of them alone on these.
 
 @dataclass(frozen=True, slots=True)
 class Combiner:
-    """Features (f,) to departures (s',): trees and a linear stack, each weighted already."""
+    """Features (f,) to departures (s',): trees and a linear stack, each weighted already.
+
+    For each departure the line sees features as far as its panel's did: between `low` and `high`,
+    (s', f). Trees end by themselves.
+    """
 
     trees: Trees
     linear: Floats
     bias: Floats
+    low: Floats
+    high: Floats
 
     def departures(self, features: Floats) -> Array:
-        linear = features @ self.linear + self.bias
-        return np.asarray(self.trees.predict(features) + linear)
+        held = np.clip(features, self.low, self.high)
+        line = np.einsum("of,of->o", held, self.linear) + self.bias
+        return np.asarray(self.trees.predict(features) + line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,8 +322,19 @@ def _combiner(
     trees = [arrays[f"{kind}_{name}"] for name in ("features", "thresholds", "leaves")]
     return Combiner(
         Trees.select(trees, range(inside.start, inside.stop)),
-        np.ascontiguousarray(arrays[f"{kind}_linear"][:, inside], dtype=np.float32),
-        np.asarray(arrays[f"{kind}_bias"][inside]),
+        *line_of(arrays, kind, inside),
+    )
+
+
+def line_of(
+    arrays: Mapping[str, NDArray[Any]], kind: str, outputs: slice | NDArray[np.intp]
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Weights (s', f), bias, and what features are held between, of these outputs."""
+    return (
+        np.ascontiguousarray(arrays[f"{kind}_linear"][:, outputs].T, dtype=np.float32),
+        np.asarray(arrays[f"{kind}_bias"][outputs]),
+        np.ascontiguousarray(arrays[f"{kind}_low"][outputs]),
+        np.ascontiguousarray(arrays[f"{kind}_high"][outputs]),
     )
 
 

@@ -17,7 +17,7 @@ from app.routing.artifact import Artifact
 from app.routing.estimators.base import Candidate, Query
 from app.routing.estimators.clusters import sigmoid
 from app.routing.estimators.levels import knots
-from app.routing.estimators.stack import Finish
+from app.routing.estimators.stack import Combiner, Finish
 from app.routing.estimators.trees import LEAVES, Trees
 from app.routing.estimators.views import Layout, NeighbourView
 
@@ -83,6 +83,22 @@ def test_without_neighbours_of_a_panel_the_vector_speaks() -> None:
     wide, _, sharp, _ = view.look(*near, by_vector)
     assert wide == pytest.approx(by_vector)
     assert sharp == pytest.approx(by_vector)
+
+
+def test_beyond_what_a_panel_has_seen_its_line_is_level() -> None:
+    trees = Trees(
+        np.zeros((0, 7), np.int64), np.zeros((0, 7), np.float32), np.zeros((0, 8), np.float32), 1
+    )
+    line = Combiner(
+        trees,
+        linear=np.array([[2.0, -1.0]], dtype=np.float32),
+        bias=np.array([0.5]),
+        low=np.array([[0.0, -1.0]], dtype=np.float32),
+        high=np.array([[1.0, -1.0]], dtype=np.float32),
+    )
+    for features, expected in (((0.5, -1.0), 2.5), ((9.0, -1.0), 3.5), ((-9.0, 70.0), 1.5)):
+        found = line.departures(np.array(features, dtype=np.float32))
+        assert found == pytest.approx([expected])
 
 
 def test_calibration_moves_the_level_and_not_the_difference() -> None:
