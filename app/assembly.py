@@ -26,6 +26,8 @@ from app.api.access import Access, nothing_new
 from app.compiling import Compiled, compile_config, worker_count
 from app.config import schema
 from app.config.load import Loaded, load
+from app.dashboard import doors as dashboard
+from app.dashboard.source import Source
 from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
@@ -63,6 +65,7 @@ def application(loaded: Loaded) -> FastAPI:
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
+    shown = Source(None if ledger is None else ledger.place.url)
     access = Access(compiled.keyring, watch.refresh if watch else nothing_new)
 
     @asynccontextmanager
@@ -73,6 +76,7 @@ def application(loaded: Loaded) -> FastAPI:
         await limits.state.open()
         async with (
             kept(ledger),
+            shown.running(),
             watch.running() if watch else nullcontext(),
             resumed(limits, ledger, compiled.keyring.limits()),
             client,
@@ -85,6 +89,8 @@ def application(loaded: Loaded) -> FastAPI:
 
     app = doors.application(pipeline, server, access, lifespan)
     app.include_router(admin.doors(access, watch, compiled.config.keys, compiled.names))
+    keeps_text = ledger is not None and ledger.keep_prompt_text
+    app.include_router(dashboard.doors(shown, access.dashboard, shows_prompts=keeps_text))
     return app
 
 

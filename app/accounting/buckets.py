@@ -6,7 +6,7 @@ are written in the transaction of their rows, as the daily sums are. What is mor
 two of them merge by adding.
 
 Durations are counted in bins whose bounds grow by a fifth: a percentile read from them is within
-10 % of the true one, or within 10 microseconds where that is more.
+10 % of the true one, or by some ten microseconds where that is more.
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ async def add(connection: AsyncConnection, rows: Iterable[Row]) -> None:
         return
     prepared = _prepared(connection.dialect)
     # In one order everywhere: processes that add to the same sums must not wait in a circle.
-    added = [
-        {**key._asdict(), **entries.sums(groups[key]), "detail": {}} for key in sorted(groups)
-    ]
+    added = [{**key._asdict(), **entries.sums(groups[key]), "detail": {}} for key in sorted(groups)]
     # It locks each bucket until the end of the transaction, so what is read next stays true.
     await prepared.sums.run(connection, added)
     details = await _details(connection, list(groups))
