@@ -8,9 +8,15 @@ let loading;
 export function load() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
+    const create = document.createElement;
+    // As it loads it would write the styles of its maps into the page, which the page's policy
+    // forbids and no chart here needs: it writes them into something inert.
+    document.createElement = (name, ...more) =>
+      create.call(document, name === "style" ? "template" : name, ...more);
+    const loaded = () => delete document.createElement;
     script.src = document.querySelector("script[data-charts]").dataset.charts;
-    script.onload = () => resolve(globalThis.Plotly);
-    script.onerror = () => reject(new Error("The chart library could not be loaded."));
+    script.onload = () => resolve(loaded() && globalThis.Plotly);
+    script.onerror = () => loaded() && reject(new Error("The chart library could not be loaded."));
     document.head.append(script);
   });
   return loading;
@@ -38,7 +44,7 @@ function layout(colour, more) {
   };
   const { xaxis, yaxis, ...rest } = more;
   return {
-    height: 260, margin: { l: 8, r: 8, t: 8, b: 8 }, bargap: 0.15,
+    height: 250, margin: { l: 8, r: 8, t: 8, b: 8 }, bargap: 0.15,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
@@ -74,7 +80,7 @@ export async function overTime(told) {
       type: "scatter", mode: "lines+markers", name: word, x, y: series[name][word],
       line: { color: colour(at), width: 2 }, marker: { size: 3 }, connectgaps: false,
     }));
-  const timed = { xaxis, yaxis: { ticksuffix: " s", hoverformat: ".3~s", tickformat: ".2~s", exponentformat: "SI" } };
+  const timed = { xaxis, yaxis: { ticksuffix: "s", hoverformat: ".3~s", tickformat: ".3~s" } };
   await draw("plot-spend", "Spend over time, against the baseline", (colour) => [
     { type: "bar", name: "spent", x, y: series.cost_usd, marker: { color: colour("--hue-1") } },
     {
@@ -84,6 +90,16 @@ export async function overTime(told) {
   ], { xaxis, yaxis: { tickprefix: "$", hoverformat: ".3~g", tickformat: "~g" } });
   await draw("plot-models", "Requests by model over time", bars(told.models, told.names.models), { xaxis, barmode: "stack" });
   await draw("plot-routes", "Requests by route over time", bars(told.routes, told.names.routes), { xaxis, barmode: "stack" });
+  await draw("plot-quality", "Predicted quality over time", (colour) => [
+    {
+      type: "scatter", mode: "lines", name: "best candidate", x, y: series.quality_best,
+      line: { color: colour("--muted"), width: 1.5, dash: "dot" },
+    },
+    {
+      type: "scatter", mode: "lines+markers", name: "what served", x, y: series.quality,
+      line: { color: colour("--hue-3"), width: 2 }, marker: { size: 3 },
+    },
+  ], { xaxis, yaxis: { range: [0, 1], tickformat: ".0%", hoverformat: ".1%" } });
   await draw("plot-duration", "Latency over time", lines("duration"), timed);
   await draw("plot-first_token", "Time to first token over time", lines("first_token"), timed);
   await draw("plot-overhead", "Gateway overhead over time", lines("overhead"), timed);

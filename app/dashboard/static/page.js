@@ -113,7 +113,7 @@ function answers({ total, latency, upstreams: known }) {
   at("saved").textContent = usd(total.saved_usd);
   at("saved").title = `$${total.saved_usd}`;
   at("saved-sub").textContent = baseline
-    ? `${percent(saved / baseline)} of ${usd(total.baseline_usd)} at the baseline, failed attempts paid for`
+    ? `${percent(saved / baseline)} of ${usd(total.baseline_usd)} at the baseline, net of failed attempts`
     : "Nothing to compare with yet";
 
   const { predicted } = total;

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, text
 
-from app.accounting import booking, database, key_store, migrations, tables
+from app.accounting import booking, database, migrations, tables
 from app.accounting.booking import book
 from app.accounting.database import Database
 from app.exchange.usage import Usage
