@@ -22,16 +22,16 @@ export function usd(amount) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return "–";
-  if (value < 0.001) return `${(value * 1e6).toFixed(0)} µs`;
-  if (value < 0.01) return `${(value * 1e3).toFixed(1)} ms`;
-  if (value < 1) return `${(value * 1e3).toFixed(0)} ms`;
-  return `${value.toFixed(value < 10 ? 2 : 1)} s`;
+  if (value < 0.001) return `${(value * 1e6).toFixed(0)} µs`;
+  if (value < 0.01) return `${(value * 1e3).toFixed(1)} ms`;
+  if (value < 1) return `${(value * 1e3).toFixed(0)} ms`;
+  return `${value.toFixed(value < 10 ? 2 : 1)} s`;
 }
 
 export function percent(share, digits = 1) {
   if (share === null || !Number.isFinite(share)) return "–";
   const text = (share * 100).toFixed(digits);
-  return `${digits ? text.replace(/\.0+$/, "") : text} %`;
+  return `${digits ? text.replace(/\.0+$/, "") : text} %`;
 }
 
 export const score = (value) =>

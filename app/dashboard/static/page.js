@@ -159,7 +159,7 @@ function upstreams({ upstreams: known }) {
     const well = 1 - one.failed / one.attempts;
     const outcomes = Object.entries(one.outcomes).filter(([name]) => name !== "ok");
     return e("tr", {},
-      e("th", { scope: "row" }, e("span", { class: `dot ${well >= 0.99 ? "ok" : well >= 0.95 ? "warn" : "bad"}` }), one.name),
+      e("th", { scope: "row" }, e("span", { class: `dot ${well >= 0.95 ? "ok" : well >= 0.8 ? "warn" : "bad"}` }), one.name),
       e("td", {}, whole(one.attempts)),
       e("td", {}, percent(well, 2)),
       e("td", {}, seconds(one.p50)),
