@@ -26,6 +26,8 @@ from app.api.access import Access, nothing_new
 from app.compiling import Compiled, compile_config, worker_count
 from app.config import schema
 from app.config.load import Loaded, load
+from app.dashboard import doors as dashboard
+from app.dashboard.source import Source
 from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
@@ -69,6 +71,7 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
     watch = None if url is None else _watch(compiled.keyring, url)
     read_keys = watch.refresh if watch else nothing_new
     access = Access(compiled.keyring, read_keys)
+    shown = Source(None if ledger is None else ledger.place.url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
@@ -78,6 +81,7 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
         await limits.state.open()
         async with (
             kept(ledger),
+            shown.running(),
             watch.running() if watch else nullcontext(),
             resumed(limits, ledger, compiled.keyring, read_keys),
             client,
@@ -90,6 +94,8 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
 
     app = doors.application(pipeline, server, access, lifespan)
     app.include_router(admin.doors(access, watch, compiled.config.keys, compiled.names))
+    keeps_text = ledger is not None and ledger.keep_prompt_text
+    app.include_router(dashboard.doors(shown, access.dashboard, shows_prompts=keeps_text))
     return app
 
 

@@ -191,6 +191,14 @@ class FixedKey(CallerError):
     code = "caller_key_is_fixed"
 
 
+class UnknownRequest(CallerError):
+    """No such request in the ledger, or no longer."""
+
+    status = 404
+    type = "not_found_error"
+    code = "caller_unknown_request"
+
+
 class NoDatabase(CallerError):
     status = 409
     code = "caller_no_database"
@@ -337,6 +345,13 @@ class UpstreamRefusedRequest(UpstreamError):
 
 class GatewayFault(GatewayError):
     """A failure of Pointsman's own."""
+
+
+class LedgerUnavailable(GatewayFault):
+    """The ledger can't be read now. Requests are served all the same."""
+
+    status = 503
+    code = "gateway_ledger_unavailable"
 
 
 class KeysUnavailable(GatewayFault):

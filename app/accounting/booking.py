@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
-from operator import itemgetter
 from typing import Any, NamedTuple
 
-import orjson
-from sqlalchemy import JSON, Dialect, Table, select
+from sqlalchemy import Dialect, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.accounting import entries
+from app.accounting import buckets, entries
 from app.accounting.database import UNAVAILABLE, Database
-from app.accounting.entries import Row
+from app.accounting.inserting import Insert, Row
 from app.accounting.tables import (
     DAY_US,
     MEASURES,
@@ -59,6 +57,7 @@ async def book(database: Database, segment: str, lines: Sequence[Line], end: int
         by_names, by_tag = _sums(rows)
         await prepared.daily.run(connection, by_names)
         await prepared.daily_tags.run(connection, by_tag)
+        await buckets.add(connection, rows)
         # Who reads a segment from its beginning again must not move what is booked back.
         reached = {"segment": segment, "position": max(end, booked)}
         await prepared.position.run(connection, [reached])
@@ -93,6 +92,7 @@ async def correct(
             await statement.run(
                 connection, [_difference(*both) for both in zip(before, after, strict=True)]
             )
+        await buckets.correct(connection, old, old | changed)
         await connection.execute(
             requests.update().where(requests.c.id == request_id).values(changed)
         )
@@ -123,38 +123,14 @@ def is_faulty(error: Exception) -> bool:
     return not isinstance(error, UNAVAILABLE)
 
 
-class _Insert:
-    """An INSERT compiled once and handed to the driver as it is: with many columns, what
-    SQLAlchemy does for each row costs more than the database does."""
-
-    def __init__(self, statement: Any, dialect: Dialect) -> None:
-        compiled = statement.compile(dialect=dialect)
-        self._sql = str(compiled)
-        names: list[str] = compiled.positiontup
-        self._values = itemgetter(*names)
-        columns = statement.table.c
-        self._json = [at for at, name in enumerate(names) if isinstance(columns[name].type, JSON)]
-
-    async def run(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
-        if rows:
-            await connection.exec_driver_sql(self._sql, [self._driven(row) for row in rows])
-
-    def _driven(self, row: Row) -> tuple[Any, ...]:
-        values = list(self._values(row))
-        for at in self._json:
-            if values[at] is not None:
-                values[at] = orjson.dumps(values[at]).decode()
-        return tuple(values)
-
-
 class _Prepared(NamedTuple):
     """Every statement that a booking makes."""
 
-    requests: _Insert
-    prompts: _Insert
-    daily: _Insert
-    daily_tags: _Insert
-    position: _Insert
+    requests: Insert
+    prompts: Insert
+    daily: Insert
+    daily_tags: Insert
+    position: Insert
 
 
 @cache
@@ -162,22 +138,22 @@ def _prepared(dialect: Dialect) -> _Prepared:
     # ON CONFLICT is not in the standard, but the two spell it alike.
     insert: Any = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
 
-    def added(table: Table) -> _Insert:
+    def added(table: Table) -> Insert:
         statement = insert(table)
         sums = {name: table.c[name] + statement.excluded[name] for name in MEASURES}
         keys = list(table.primary_key)
-        return _Insert(statement.on_conflict_do_update(index_elements=keys, set_=sums), dialect)
+        return Insert(statement.on_conflict_do_update(index_elements=keys, set_=sums), dialect)
 
     statement = insert(journal_positions)
     position = statement.on_conflict_do_update(
         index_elements=["segment"], set_={"position": statement.excluded.position}
     )
     return _Prepared(
-        requests=_Insert(insert(requests), dialect),
-        prompts=_Insert(insert(prompts).on_conflict_do_nothing(), dialect),
+        requests=Insert(insert(requests), dialect),
+        prompts=Insert(insert(prompts).on_conflict_do_nothing(), dialect),
         daily=added(daily),
         daily_tags=added(daily_tags),
-        position=_Insert(position, dialect),
+        position=Insert(position, dialect),
     )
 
 

@@ -7,6 +7,7 @@ from time import time
 
 from sqlalchemy import Table, delete, select
 
+from app.accounting import buckets
 from app.accounting.database import UNAVAILABLE, Database
 from app.accounting.tables import DAY_US, prompts, requests
 from app.telemetry.logs import log
@@ -23,12 +24,15 @@ async def tidy(database: Database, days: int, now: float | None = None) -> int:
     Whole UTC days, counted back from the beginning of today. Does nothing where another process
     is at it, and leaves the rest for the next time where the database fails.
     """
-    today = int((time() if now is None else now) * 1_000_000) // DAY_US
+    now = time() if now is None else now
+    today = int(now * 1_000_000) // DAY_US
     before = (today - days) * DAY_US
     try:
         async with database.alone("retention") as mine:
             if not mine:
                 return 0
+            async with database.write() as connection:
+                await buckets.tidy(connection, now)
             await _delete(database, prompts, before)
             return await _delete(database, requests, before)
     except UNAVAILABLE as error:

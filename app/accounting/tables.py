@@ -115,3 +115,16 @@ daily_tags = Table(
     *_measures(),
 )
 """The same by tag: a request with two tags is in both sums, one without is in that of `none`."""
+
+buckets = Table(
+    "buckets",
+    metadata,
+    Column("span_seconds", Integer, primary_key=True, autoincrement=False),
+    Column("start_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("route", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    *_measures(),
+    Column("detail", _JSON, nullable=False),
+)
+"""Sums of a minute, ten minutes or an hour for the dashboard; `app.accounting.buckets` says what is
+in `detail` and how long each is kept."""

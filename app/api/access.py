@@ -19,9 +19,11 @@ from app.config.hosts import is_loopback
 from app.errors import ForeignOrigin, KeyRefused, OutOfScope, UnknownKey
 
 _OPEN = frozenset(
-    {"/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+    {"/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/dashboard"}
 )
 """Doors that tell nothing of what is configured."""
+_OPEN_FILES = "/dashboard/static/"
+"""Of the dashboard, which without data is an empty page."""
 CALLER = "pointsman.caller"
 """Where a scope holds the caller, for doors that FastAPI serves."""
 HOW = "send `Authorization: Bearer <key>` or `x-api-key: <key>`"
@@ -63,7 +65,8 @@ class Access:
 
     def is_open(self, scope: Scope) -> bool:
         """Whether a door lets everybody in."""
-        return scope["path"] in _OPEN
+        path = scope["path"]
+        return path in _OPEN or path.startswith(_OPEN_FILES)
 
     def admin(self, request: Request) -> Caller:
         """For the admin doors. Raises KeyRefused or OutOfScope."""
@@ -74,6 +77,17 @@ class Access:
         if not self.keyring.guarded:
             return ANONYMOUS
         return self._with_scope(request, "metrics")
+
+    def dashboard(self, request: Request) -> Caller:
+        """For the dashboard's data: as long as there is no key at all, for who reaches this door.
+
+        Raises KeyRefused, OutOfScope or ForeignOrigin.
+        """
+        if self.keyring.guarded:
+            return self._with_scope(request, "admin")
+        if self.keyring.allow_anonymous is None:
+            _refuse_foreign_hosts(request.scope)
+        return ANONYMOUS
 
     def _with_scope(self, request: Request, needed: str) -> Caller:
         caller: Caller = request.scope[CALLER]
@@ -121,3 +135,18 @@ def _refuse_foreign_pages(scope: Scope) -> None:
         host = None
     if host is None or not is_loopback(host):
         raise ForeignOrigin("Web pages of other hosts are not served by a gateway without keys.")
+
+
+def _refuse_foreign_hosts(scope: Scope) -> None:
+    """A name of somebody else's that has been pointed at this machine: to a browser its page and
+    this gateway are then one place, and it sends no origin with a GET."""
+    host = wire.header(scope, b"host") or ""
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        name = None
+    if name is None or not is_loopback(name):
+        raise ForeignOrigin(
+            "Without keys the dashboard answers on localhost alone. Set POINTSMAN_ADMIN_KEY to "
+            "open it under another name."
+        )

@@ -1,0 +1,141 @@
+// Charts, by plotly's library, which this gateway serves itself. The page's figures do not wait
+// for it: it is large, and asked for once they are shown.
+
+import { percent, usd } from "./format.js";
+
+let loading;
+
+export function load() {
+  loading ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    const create = document.createElement;
+    // As it loads it would write the styles of its maps into the page, which the page's policy
+    // forbids and no chart here needs: it writes them into something inert.
+    document.createElement = (name, ...more) =>
+      create.call(document, name === "style" ? "template" : name, ...more);
+    const loaded = () => delete document.createElement;
+    script.src = document.querySelector("script[data-charts]").dataset.charts;
+    script.onload = () => resolve(loaded() && globalThis.Plotly);
+    script.onerror = () => loaded() && reject(new Error("The chart library could not be loaded."));
+    document.head.append(script);
+  });
+  return loading;
+}
+
+const HUES = ["--hue-1", "--hue-2", "--hue-3", "--hue-4", "--hue-5", "--hue-6", "--hue-7", "--hue-8"];
+const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset", scrollZoom: false };
+
+function palette() {
+  const style = getComputedStyle(document.documentElement);
+  return (name) => style.getPropertyValue(name).trim();
+}
+
+/** A colour a name, the same on every chart and at every refresh. */
+export function hue(name, names) {
+  if (name === "none") return "--muted";
+  const known = names.filter((one) => one !== "none");
+  return HUES[Math.max(known.indexOf(name), 0) % HUES.length];
+}
+
+function layout(colour, more) {
+  const axis = {
+    gridcolor: colour("--line"), zeroline: false, linecolor: colour("--line"),
+    tickfont: { color: colour("--muted") }, automargin: true, fixedrange: true,
+  };
+  const { xaxis, yaxis, ...rest } = more;
+  return {
+    height: 250, margin: { l: 8, r: 8, t: 8, b: 8 }, bargap: 0.15,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") },
+    hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
+    legend: { orientation: "h", y: -0.18, font: { color: colour("--muted") } },
+    hovermode: "x unified",
+    xaxis: { ...axis, showgrid: false, ...xaxis },
+    yaxis: { ...axis, rangemode: "tozero", nticks: 5, ...yaxis },
+    ...rest,
+  };
+}
+
+async function draw(id, label, traces, more = {}) {
+  const Plotly = await load();
+  const place = document.getElementById(id);
+  const colour = palette();
+  place.setAttribute("role", "img");
+  place.setAttribute("aria-label", label);
+  await Plotly.react(place, traces(colour), layout(colour, more), CONFIG);
+}
+
+/** Every chart over time. */
+export async function overTime(told) {
+  const { series, starts, since, until } = told;
+  const x = starts.map((at) => new Date(at * 1000));
+  const xaxis = { type: "date", range: [new Date(since * 1000), new Date(until * 1000)], nticks: 7 };
+  const bars = (groups, names) => (colour) =>
+    groups.map(({ name, series: y }) => ({
+      type: "bar", name: name === "none" ? "no answer" : name, x, y,
+      marker: { color: colour(hue(name, names)) },
+    }));
+  const lines = (name) => (colour) =>
+    [["p50", "--hue-1"], ["p95", "--hue-2"], ["p99", "--hue-6"]].map(([word, at]) => ({
+      type: "scatter", mode: "lines+markers", name: word, x, y: series[name][word],
+      line: { color: colour(at), width: 2 }, marker: { size: 3 }, connectgaps: false,
+    }));
+  const timed = { xaxis, yaxis: { ticksuffix: "s", hoverformat: ".3~s", tickformat: ".3~s" } };
+  await draw("plot-spend", "Spend over time, against the baseline", (colour) => [
+    { type: "bar", name: "spent", x, y: series.cost_usd, marker: { color: colour("--hue-1") } },
+    {
+      type: "scatter", mode: "lines", name: "at the baseline", x, y: series.baseline_usd,
+      line: { color: colour("--hue-2"), width: 2, shape: "hvh" },
+    },
+  ], { xaxis, yaxis: { tickprefix: "$", hoverformat: ".3~g", tickformat: "~g" } });
+  await draw("plot-models", "Requests by model over time", bars(told.models, told.names.models), { xaxis, barmode: "stack" });
+  await draw("plot-routes", "Requests by route over time", bars(told.routes, told.names.routes), { xaxis, barmode: "stack" });
+  await draw("plot-quality", "Predicted quality over time", (colour) => [
+    {
+      type: "scatter", mode: "lines", name: "best candidate", x, y: series.quality_best,
+      line: { color: colour("--muted"), width: 1.5, dash: "dot" },
+    },
+    {
+      type: "scatter", mode: "lines+markers", name: "what served", x, y: series.quality,
+      line: { color: colour("--hue-3"), width: 2 }, marker: { size: 3 },
+    },
+  ], { xaxis, yaxis: { range: [0, 1], tickformat: ".0%", hoverformat: ".1%" } });
+  await draw("plot-duration", "Latency over time", lines("duration"), timed);
+  await draw("plot-first_token", "Time to first token over time", lines("first_token"), timed);
+  await draw("plot-overhead", "Gateway overhead over time", lines("overhead"), timed);
+  await draw("plot-errors", "Errors and fallbacks over time", (colour) => [
+    { type: "bar", name: "failed", x, y: series.failed, marker: { color: colour("--bad") } },
+    { type: "bar", name: "fallbacks", x, y: series.fallbacks, marker: { color: colour("--hue-2") } },
+  ], { xaxis, barmode: "stack" });
+}
+
+/** The curve the routes could stand on, and where they stand. */
+export async function tradeoff(told, names) {
+  const x = (points) => points.map((one) => one.cost_usd * 1000);
+  const y = (points) => points.map((one) => one.quality);
+  const text = (points) => points.map((one) => `${usd(one.cost_usd * 1000)} per thousand, ${percent(one.quality)}`);
+  const point = told.point ? [told.point] : [];
+  await draw("plot-tradeoff", "Predicted quality against expected cost", (colour) => [
+    {
+      type: "scatter", mode: "lines", name: "best trade-off", x: x(told.curve), y: y(told.curve),
+      text: text(told.curve), hovertemplate: "%{text}<extra>best trade-off</extra>",
+      line: { color: colour("--hue-1"), width: 2 },
+    },
+    ...told.models.map((one) => ({
+      type: "scatter", mode: "markers", name: `always ${one.name}`, x: x([one]), y: y([one]),
+      text: text([one]), hovertemplate: `%{text}<extra>always ${one.name}</extra>`,
+      marker: { color: colour(hue(one.name, names)), size: 9, symbol: "circle-open", line: { width: 2 } },
+    })),
+    {
+      type: "scatter", mode: "markers", name: "where we are", x: x(point), y: y(point),
+      text: text(point), hovertemplate: "%{text}<extra>where we are</extra>",
+      marker: { color: colour("--good"), size: 15, symbol: "star" },
+    },
+  ], {
+    hovermode: "closest",
+    xaxis: { title: { text: "expected cost of a thousand requests", standoff: 8 }, tickprefix: "$", rangemode: "tozero", nticks: 6 },
+    yaxis: { rangemode: "normal", tickformat: ".0%" },
+    legend: { orientation: "h", y: -0.32, font: { color: palette()("--muted") } },
+    height: 300,
+  });
+}

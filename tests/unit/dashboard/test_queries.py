@@ -1,0 +1,276 @@
+"""The page's figures against the ledger's own: `spend`, the rows, and what was really sent."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from io import StringIO
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+
+from app.accounting import retention, tables
+from app.accounting.booking import book, correct
+from app.accounting.buckets import SPANS, bin_of, percentile
+from app.accounting.database import Database
+from app.accounting.spend import spending
+from app.dashboard import export
+from app.dashboard.decisions import decision, decisions
+from app.dashboard.overview import overview
+from app.dashboard.span import RANGES, Range, Span, Wanted
+from app.dashboard.tradeoff import tradeoff
+from app.exchange.money import usd_text
+from app.exchange.record import Attempt, Prediction, Record
+from tests.unit.accounting.records import NOON, lines, record, rows
+
+NOW = NOON + 30.0
+MODELS = ("small", "large", None)
+
+
+def some(count: int = 400, seconds: float = 3_000) -> list[Record]:
+    """Requests of all sorts over the last while, ending now."""
+    dice = random.Random(7)
+    made = []
+    for number in range(count):
+        model = dice.choice(MODELS)
+        failed = model is None
+        made.append(
+            record(
+                number,
+                at=NOW - dice.random() * seconds,
+                route=dice.choice(("auto", "cheap")),
+                decision="fallback" if model == "large" else "learned",
+                model=model,
+                upstream=None if failed else "sim",
+                status=502 if failed else 200,
+                outcome="error" if failed else "ok",
+                cost=None if dice.random() < 0.1 else dice.randrange(10_000),
+                baseline_cost=None if failed else 20_000,
+                duration_seconds=dice.lognormvariate(-1, 1),
+                first_token_seconds=dice.lognormvariate(-2, 1) if dice.random() < 0.5 else None,
+                overhead_seconds=dice.lognormvariate(-7, 1),
+                attempts=[
+                    Attempt("sim", model or "small", "server_error" if failed else "ok", 0.1, 200)
+                ],
+                predictions=(
+                    Prediction("small", 0.6, 0.5, 0.7, 1_000, eligible=True),
+                    Prediction("large", 0.9, 0.8, 1.0, 9_000, eligible=True),
+                ),
+            )
+        )
+    return made
+
+
+@pytest.fixture
+async def opened(database_url: str) -> AsyncIterator[Database]:
+    one = await Database.open(database_url)
+    written = lines(*some())
+    # In batches, so that buckets are added to.
+    for first in range(0, len(written), 50):
+        batch = written[first : first + 50]
+        await book(one, "s", batch, batch[-1].end)
+    yield one
+    await one.close()
+
+
+def wanted(range_: Range = "1h", **filters: Any) -> Wanted:
+    return Wanted(Span.ending(range_, NOW), **filters)
+
+
+@pytest.mark.parametrize("range_", RANGES)
+async def test_sums_are_those_of_spend(opened: Database, range_: Range) -> None:
+    asked = wanted(range_)
+    span = asked.span
+    since, until = (datetime.fromtimestamp(at, UTC) for at in (span.since, span.until))
+    by_model = await spending(opened, "model", since, until)
+    found = await overview(opened, asked)
+    total, told = by_model.total, found["total"]
+    for name in ("requests", "failed", "unpriced", "estimated", "input_tokens", "output_tokens"):
+        assert told[name] == getattr(total, name)
+    assert told["requests"] > 50
+    assert told["cost_usd"] == usd_text(total.cost_nano)
+    assert told["saved_usd"] == usd_text(total.saved_nano)
+    assert told["baseline_usd"] == usd_text(total.baseline_cost_nano)
+    shown = {one["name"]: (one["requests"], one["cost_usd"]) for one in found["models"]}
+    assert shown == {
+        one.name: (one.requests, None if one.cost is None else usd_text(one.cost))
+        for one in by_model.rows
+    }
+    for kind in ("models", "routes"):
+        assert sum(sum(one["series"]) for one in found[kind]) == total.requests
+    assert sum(found["series"]["requests"]) == total.requests
+    assert sum(found["series"]["cost_usd"]) == pytest.approx(total.cost_nano / 1e9)
+    assert len(found["starts"]) == len(found["series"]["cost_usd"])
+
+
+async def test_filters(opened: Database) -> None:
+    whole = await overview(opened, wanted())
+    kept = await rows(opened, tables.requests)
+    for route in ("auto", "cheap"):
+        for model in ("small", "large", "none"):
+            mine = [
+                row for row in kept if row["route"] == route and (row["model"] or "none") == model
+            ]
+            told = await overview(opened, wanted(route=route, model=model))
+            assert told["total"]["requests"] == len(mine)
+            assert (
+                told["names"]
+                == whole["names"]
+                == {
+                    "routes": ["auto", "cheap"],
+                    "models": ["large", "none", "small"],
+                }
+            )
+            listed = await decisions(opened, wanted(route=route, model=model), 1_000)
+            assert [row["id"] for row in listed] == [
+                row["id"] for row in sorted(mine, key=lambda row: -row["at_us"])
+            ]
+
+
+@pytest.mark.parametrize("name", ["duration", "first_token", "overhead"])
+async def test_percentiles_are_within_what_is_stated(opened: Database, name: str) -> None:
+    kept = await rows(opened, tables.requests)
+    true = sorted(row[f"{name}_seconds"] for row in kept if row[f"{name}_seconds"] is not None)
+    told = (await overview(opened, wanted()))["latency"][name]
+    assert told["count"] == len(true)
+    for word, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        rank = -int(-share * len(true) // 1)
+        assert told[word] == pytest.approx(true[rank - 1], rel=0.1, abs=1.1e-5)
+
+
+def test_a_bin_is_near_what_is_in_it() -> None:
+    for seconds in (0.0, 3e-6, 1e-5, 2.5e-4, 0.01, 0.99, 1.0, 7.7, 600.0, 3_600.0):
+        assert percentile({bin_of(seconds): 3}, 0.5) == pytest.approx(seconds, rel=0.1, abs=1.1e-5)
+    assert percentile({}, 0.5) is None
+
+
+async def test_failures_fallbacks_and_upstreams(opened: Database) -> None:
+    kept = await rows(opened, tables.requests)
+    failed = sum(row["outcome"] == "error" for row in kept)
+    told = await overview(opened, wanted())
+    assert told["total"]["failed"] == failed == told["total"]["statuses"]["502"]
+    assert told["total"]["fallbacks"] == sum(row["decision"] == "fallback" for row in kept)
+    (upstream,) = told["upstreams"]
+    assert (upstream["name"], upstream["attempts"]) == ("sim", len(kept))
+    assert upstream["failed"] == failed == upstream["outcomes"]["server_error"]
+    assert upstream["p95"] == pytest.approx(0.1, rel=0.1)
+
+
+async def test_predicted_quality(opened: Database) -> None:
+    kept = [row for row in await rows(opened, tables.requests) if row["model"]]
+    told = (await overview(opened, wanted()))["total"]["predicted"]
+    assert told["requests"] == len(kept)
+    small = sum(row["model"] == "small" for row in kept) / len(kept)
+    assert told["served"] == pytest.approx(0.6 * small + 0.9 * (1 - small))
+    assert told["best"] == pytest.approx(0.9)
+
+
+async def test_the_tradeoff_holds_the_point_between_its_ends(opened: Database) -> None:
+    kept = [row for row in await rows(opened, tables.requests) if row["model"]]
+    small = sum(row["model"] == "small" for row in kept) / len(kept)
+    told = await tradeoff(opened, wanted())
+    assert told["requests"] == len(kept)
+    assert told["point"]["quality"] == pytest.approx(0.6 * small + 0.9 * (1 - small))
+    assert told["point"]["cost_usd"] == pytest.approx((1 * small + 9 * (1 - small)) * 1e-6)
+    assert told["curve"][0] == {"quality": pytest.approx(0.6), "cost_usd": pytest.approx(1e-6)}
+    assert told["curve"][-1] == {"quality": pytest.approx(0.9), "cost_usd": pytest.approx(9e-6)}
+    assert [one["name"] for one in told["models"]] == ["large", "small"]
+
+
+async def test_an_empty_ledger(database_url: str) -> None:
+    database = await Database.open(database_url)
+    told = await overview(database, wanted())
+    assert told["total"]["requests"] == 0
+    assert told["total"]["predicted"] is None
+    assert told["latency"]["duration"] == {"count": 0, "p50": None, "p95": None, "p99": None}
+    assert await decisions(database, wanted(), 25) == []
+    assert await decision(database, "req_1", with_prompt=True) is None
+    assert (await tradeoff(database, wanted()))["point"] is None
+    await database.close()
+
+
+async def test_a_correction_reaches_the_sums(opened: Database) -> None:
+    await correct(opened, "req_3", cost=77_777, baseline_cost=88_888)
+    kept = await rows(opened, tables.requests)
+    total = usd_text(sum(row["cost_nano"] or 0 for row in kept))
+    for range_ in RANGES[1:]:
+        assert (await overview(opened, wanted(range_)))["total"]["cost_usd"] == total
+
+
+async def test_one_decision_is_all_that_is_kept(opened: Database) -> None:
+    told = await decision(opened, "req_3", with_prompt=False)
+    (row,) = [one for one in await rows(opened, tables.requests) if one["id"] == "req_3"]
+    assert told is not None
+    assert told["saved_usd"] == (None if row["saved_nano"] is None else usd_text(row["saved_nano"]))
+    assert [one["model"] for one in told["candidates"]] == ["small", "large"]
+    assert told["candidates"][0] == {
+        "model": "small", "quality": 0.6, "quality_low": 0.5, "quality_high": 0.7,
+        "expected_cost_usd": "0.000001", "eligible": True,
+    }  # fmt: skip
+    assert told["attempts"][0]["upstream"] == "sim"
+    assert told["prompt"] is None
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_prompt_is_told_only_where_it_is_kept(database_url: str, asked: bool) -> None:
+    database = await Database.open(database_url)
+    written = lines(record(1, prompt="A secret of mine"))
+    await book(database, "s", written, written[-1].end)
+    told = await decision(database, "req_1", with_prompt=asked)
+    assert told is not None
+    assert told["prompt"] == ("A secret of mine" if asked else None)
+    await database.close()
+
+
+async def test_the_export_is_whole(opened: Database) -> None:
+    kept = await rows(opened, tables.requests)
+    text = "".join([part async for part in export.sums(opened, wanted())])
+    told = list(csv.DictReader(StringIO(text)))
+    assert sum(int(row["requests"]) for row in told) == len(kept)
+    assert sum(round(float(row["cost_usd"]) * 1e9) for row in told) == sum(
+        row["cost_nano"] or 0 for row in kept
+    )
+    text = "".join([part async for part in export.requests(opened, wanted(model="small"))])
+    ids = [row["id"] for row in csv.DictReader(StringIO(text))]
+    assert sorted(ids) == sorted(row["id"] for row in kept if row["model"] == "small")
+
+
+async def test_the_migration_makes_the_sums_of_the_rows_there_are(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.accounting.migrations.versions import r0004_buckets as revision
+
+    before = await rows(opened, tables.buckets)
+    monkeypatch.setattr(revision, "time", lambda: NOW)
+    monkeypatch.setattr(revision, "_PAGE", 7)
+
+    def again(connection: Any) -> None:
+        from alembic.migration import MigrationContext
+        from alembic.operations import Operations
+
+        tables.buckets.drop(connection)
+        with Operations.context(MigrationContext.configure(connection)):
+            revision.upgrade()
+
+    async with opened.write() as connection:
+        await connection.run_sync(again)
+    after = await rows(opened, tables.buckets)
+    assert [_rounded(row) for row in after] == [_rounded(row) for row in before]
+
+
+async def test_sums_go_when_no_range_needs_them(opened: Database) -> None:
+    async with opened.write() as connection:
+        await connection.execute(delete(tables.requests))
+    await retention.tidy(opened, 90, now=NOW + SPANS[60] + 4_000)
+    assert (await overview(opened, wanted("1h")))["total"]["requests"] == 0
+    assert (await overview(opened, wanted("7d")))["total"]["requests"] == 400
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    predicted = row["detail"].get("predicted", {})
+    for name in predicted:
+        predicted[name] = round(predicted[name], 6)
+    return row
