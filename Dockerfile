@@ -1,9 +1,11 @@
 # syntax=docker/dockerfile:1
 # The gateway without torch and without what only training needs, about what `make run` installs.
-# It needs a configuration at /etc/pointsman/config.yaml and, since it listens on all addresses, a key:
+# It needs a configuration at /etc/pointsman/config.yaml, a key, since it listens on all addresses, and
+# the secret that keys are hashed with, since it can't keep one:
 #
 #   docker build -t pointsman .
-#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8080:8080 -e POINTSMAN_ADMIN_KEY \
+#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8080:8080 \
+#     -e POINTSMAN_ADMIN_KEY -e POINTSMAN_KEY_SECRET \
 #     -v ./my.yaml:/etc/pointsman/config.yaml:ro -v pointsman:/var/lib/pointsman pointsman
 #
 # `ledger.url` and `ledger.journal` belong under /var/lib/pointsman; docs/operations.md has the rest.
