@@ -56,8 +56,26 @@ function layout(colour, more) {
   };
 }
 
-async function draw(id, label, traces, more = {}) {
+/** After what is there now has been painted; a page that is out of sight paints nothing. */
+const painted = () =>
+  new Promise((resolve) => {
+    const soon = setTimeout(resolve, 100);
+    requestAnimationFrame(() => {
+      clearTimeout(soon);
+      setTimeout(resolve);
+    });
+  });
+
+let current;
+
+/** A new drawing: of the one before, what is not drawn yet is left. */
+export const begin = () => (current = {});
+
+async function draw(drawing, id, label, traces, more = {}) {
+  // Reading the library and drawing hold the page up: figures, and each chart, are shown between.
+  await painted();
   const Plotly = await load();
+  if (drawing !== current) return;
   const place = document.getElementById(id);
   const colour = palette();
   place.setAttribute("role", "img");
@@ -66,7 +84,7 @@ async function draw(id, label, traces, more = {}) {
 }
 
 /** Every chart over time. */
-export async function overTime(told) {
+export async function overTime(drawing, told) {
   const { series, starts, since, until } = told;
   const x = starts.map((at) => new Date(at * 1000));
   const xaxis = { type: "date", range: [new Date(since * 1000), new Date(until * 1000)], nticks: 7 };
@@ -81,16 +99,16 @@ export async function overTime(told) {
       line: { color: colour(at), width: 2 }, marker: { size: 3 }, connectgaps: false,
     }));
   const timed = { xaxis, yaxis: { ticksuffix: "s", hoverformat: ".3~s", tickformat: ".3~s" } };
-  await draw("plot-spend", "Spend over time, against the baseline", (colour) => [
+  await draw(drawing, "plot-spend", "Spend over time, against the baseline", (colour) => [
     { type: "bar", name: "spent", x, y: series.cost_usd, marker: { color: colour("--hue-1") } },
     {
       type: "scatter", mode: "lines", name: "at the baseline", x, y: series.baseline_usd,
       line: { color: colour("--hue-2"), width: 2, shape: "hvh" },
     },
   ], { xaxis, yaxis: { tickprefix: "$", hoverformat: ".3~g", tickformat: "~g" } });
-  await draw("plot-models", "Requests by model over time", bars(told.models, told.names.models), { xaxis, barmode: "stack" });
-  await draw("plot-routes", "Requests by route over time", bars(told.routes, told.names.routes), { xaxis, barmode: "stack" });
-  await draw("plot-quality", "Predicted quality over time", (colour) => [
+  await draw(drawing, "plot-models", "Requests by model over time", bars(told.models, told.names.models), { xaxis, barmode: "stack" });
+  await draw(drawing, "plot-routes", "Requests by route over time", bars(told.routes, told.names.routes), { xaxis, barmode: "stack" });
+  await draw(drawing, "plot-quality", "Predicted quality over time", (colour) => [
     {
       type: "scatter", mode: "lines", name: "best candidate", x, y: series.quality_best,
       line: { color: colour("--muted"), width: 1.5, dash: "dot" },
@@ -100,22 +118,22 @@ export async function overTime(told) {
       line: { color: colour("--hue-3"), width: 2 }, marker: { size: 3 },
     },
   ], { xaxis, yaxis: { range: [0, 1], tickformat: ".0%", hoverformat: ".1%" } });
-  await draw("plot-duration", "Latency over time", lines("duration"), timed);
-  await draw("plot-first_token", "Time to first token over time", lines("first_token"), timed);
-  await draw("plot-overhead", "Gateway overhead over time", lines("overhead"), timed);
-  await draw("plot-errors", "Errors and fallbacks over time", (colour) => [
+  await draw(drawing, "plot-duration", "Latency over time", lines("duration"), timed);
+  await draw(drawing, "plot-first_token", "Time to first token over time", lines("first_token"), timed);
+  await draw(drawing, "plot-overhead", "Gateway overhead over time", lines("overhead"), timed);
+  await draw(drawing, "plot-errors", "Errors and fallbacks over time", (colour) => [
     { type: "bar", name: "failed", x, y: series.failed, marker: { color: colour("--bad") } },
     { type: "bar", name: "fallbacks", x, y: series.fallbacks, marker: { color: colour("--hue-2") } },
   ], { xaxis, barmode: "stack" });
 }
 
 /** The curve the routes could stand on, and where they stand. */
-export async function tradeoff(told, names) {
+export async function tradeoff(drawing, told, names) {
   const x = (points) => points.map((one) => one.cost_usd * 1000);
   const y = (points) => points.map((one) => one.quality);
   const text = (points) => points.map((one) => `${usd(one.cost_usd * 1000)} per thousand, ${percent(one.quality)}`);
   const point = told.point ? [told.point] : [];
-  await draw("plot-tradeoff", "Predicted quality against expected cost", (colour) => [
+  await draw(drawing, "plot-tradeoff", "Predicted quality against expected cost", (colour) => [
     {
       type: "scatter", mode: "lines", name: "best trade-off", x: x(told.curve), y: y(told.curve),
       text: text(told.curve), hovertemplate: "%{text}<extra>best trade-off</extra>",

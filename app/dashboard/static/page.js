@@ -34,7 +34,7 @@ async function refresh({ anew = false } = {}) {
     state("ok", `As of ${new Date().toLocaleTimeString("en", { hour12: false })}`);
     document.body.dataset.figures = asked.range;
     await drawCharts();
-    document.body.dataset.charts = asked.range;
+    if (!mine.signal.aborted) document.body.dataset.charts = asked.range;
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
     if (error instanceof Refused) {
@@ -174,8 +174,9 @@ async function drawCharts() {
   at("tradeoff-lead").textContent = curve.requests
     ? `As the router predicted both for the last ${whole(curve.requests)} requests it chose on.`
     : "No request with predictions of more than one candidate yet.";
-  await charts.overTime(told);
-  await charts.tradeoff(curve, told.names.models);
+  const drawing = charts.begin();
+  await charts.overTime(drawing, told);
+  await charts.tradeoff(drawing, curve, told.names.models);
 }
 
 // --- what people do -------------------------------------------------------------------------
