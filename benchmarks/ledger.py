@@ -24,6 +24,7 @@ from app.accounting import bookkeeping
 from app.accounting.database import Database
 from app.accounting.entries import line
 from app.accounting.ledger import Ledger
+from app.accounting.limiter import Limiter
 from app.accounting.place import Place
 from app.catalog.model import Model, Prices
 from app.config import schema
@@ -32,6 +33,7 @@ from app.exchange.usage import Usage
 from app.pipeline import Pipeline
 from app.routing.decision import Decision, pin
 from app.routing.names import Names
+from app.state.memory import MemoryState
 from app.telemetry.metrics import Metrics
 
 TARGET_US = 30.0
@@ -136,7 +138,8 @@ def _settle(pipeline: Pipeline, record: Record, decision: Decision) -> None:
 
 def _pipeline(ledger: Ledger | None) -> Pipeline:
     metrics = ledger.metrics if ledger else Metrics(CollectorRegistry())
-    return Pipeline(Names({}, {"small": MODEL}), {}, None, metrics, ledger)
+    limits = Limiter(MemoryState(), {}, (), metrics)
+    return Pipeline(Names({}, {"small": MODEL}), {}, None, metrics, limits, ledger)
 
 
 def _ledger(room: Path) -> Ledger:

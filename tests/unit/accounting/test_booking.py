@@ -9,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, text
 
+import app.accounting.key_store  # noqa: F401 - it declares tables too
 from app.accounting import booking, database, migrations, tables
 from app.accounting.booking import book
 from app.accounting.database import Database
