@@ -99,33 +99,52 @@ class Key(NamedTuple):
 
 
 def keys_of(row: Mapping[str, Any]) -> list[Key]:
-    """The buckets that a row is counted in."""
-    return [
-        Key(span, row["at_us"] - row["at_us"] % (span * 1_000_000), row["route"],
-            row["model"] or "none")
-        for span in SPANS
-    ]  # fmt: skip
+    """The buckets that a row is counted in, the shortest first."""
+    least = Key(min(SPANS), row["at_us"], row["route"], row["model"] or "none")
+    return [_within(least, span) for span in SPANS]
+
+
+def _within(key: Key, span: int) -> Key:
+    return key._replace(
+        span_seconds=span, start_us=key.start_us - key.start_us % (span * 1_000_000)
+    )
+
+
+def _tallied(rows: Iterable[Row]) -> dict[Key, tuple[dict[str, int], Detail]]:
+    """Sums and details of rows: each row is counted in its minute, and minutes are added up."""
+    minutes: dict[Key, list[Row]] = {}
+    for row in rows:
+        minutes.setdefault(keys_of(row)[0], []).append(row)
+    tallied: dict[Key, tuple[dict[str, int], Detail]] = {}
+    for minute, mine in minutes.items():
+        detail: Detail = {}
+        for row in mine:
+            note(detail, row)
+        told = entries.sums(mine)
+        for span in SPANS:
+            sums, total = tallied.setdefault(
+                _within(minute, span), (dict.fromkeys(MEASURES, 0), {})
+            )
+            merge(sums, told)
+            merge(total, detail)
+    return tallied
 
 
 async def add(connection: AsyncConnection, rows: Iterable[Row]) -> None:
     """Count rows of `requests` in."""
-    groups: dict[Key, list[Row]] = {}
-    for row in rows:
-        for key in keys_of(row):
-            groups.setdefault(key, []).append(row)
-    if not groups:
+    tallied = _tallied(rows)
+    if not tallied:
         return
     prepared = _prepared(connection.dialect)
     # In one order everywhere: processes that add to the same sums must not wait in a circle.
-    added = [{**key._asdict(), **entries.sums(groups[key]), "detail": {}} for key in sorted(groups)]
+    keys = sorted(tallied)
+    added: list[Row] = [{**key._asdict(), **tallied[key][0], "detail": {}} for key in keys]
     # It locks each bucket until the end of the transaction, so what is read next stays true.
     await prepared.sums.run(connection, added)
-    details = await _details(connection, list(groups))
-    for row in added:
-        key = Key(*(row[name] for name in _KEYS))
+    details = await _details(connection, keys)
+    for key, row in zip(keys, added, strict=True):
         row["detail"] = details[key]
-        for one in groups[key]:
-            note(row["detail"], one)
+        merge(row["detail"], tallied[key][1])
     await prepared.detail.run(connection, added)
 
 

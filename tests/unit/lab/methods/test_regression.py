@@ -112,7 +112,7 @@ def test_served_regressions_say_what_the_library_says(ground: Ground, artifact: 
         for at, each in enumerate(found.combined):
             inputs = features[each.columns]
             trees = each.boosted[0].predict(inputs[None, :])[0]
-            linear = (inputs @ each.linear + each.bias)[0]
+            linear = (np.clip(inputs, each.low, each.high) @ each.linear + each.bias)[0]
             expected = each.mix * trees + (1.0 - each.mix) * linear
             assert served[at] == pytest.approx(expected, abs=2e-3), "leaves are kept as float16"
 
