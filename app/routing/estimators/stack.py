@@ -138,6 +138,7 @@ class WordStack:
         self._layout = layout
         self._words = words
         self._hasher = WordHasher()
+        self._seen: tuple[str, Floats, Floats] | None = None
         self._overall = overall
         self._novelty = novelty
 
@@ -145,8 +146,7 @@ class WordStack:
         return self.read(near.text).quality
 
     def read(self, text: str) -> Read:
-        hashes = self._hasher.hashes(text)
-        outputs, standard = self._words.read(text, hashes)
+        outputs, standard = self._look(text)
         places = self._layout.words
         quality = doubt = np.full(self._count, np.nan)
         if self._panels:
@@ -166,6 +166,14 @@ class WordStack:
             length=float(np.exp(np.clip(outputs[places.length], -2.0, 2.0))),
             novelty=self._novelty.place(float(outputs[places.familiar])),
         )
+
+    def _look(self, text: str) -> tuple[Floats, Floats]:
+        """What the words say, and scalars. A text that the words left unclear comes again at once,
+        with its vector: it is not read twice.
+        """
+        if self._seen is None or self._seen[0] != text:
+            self._seen = (text, *self._words.read(text, self._hasher.hashes(text)))
+        return self._seen[1:]
 
     def _choose(self, near: Sequence[float]) -> int:
         """Which of the panels bound to ask, from how much those prompts of each that are like this
@@ -218,7 +226,7 @@ class Stack(WordStack):
         votes, rows = nearest_votes(near.rows, near.similarities)
         chosen = self._choose([float(votes @ panel.worth[rows]) for panel in self._panels])
         each, places = self._views[chosen], self._panels[chosen].places
-        outputs, standard = self._words.read(near.text, self._hasher.hashes(near.text))
+        outputs, standard = self._look(near.text)
         inputs = self._vector.inputs(near.vector, standard)
         by_vector = self._vector.departures(inputs)
         tasks = self._vector.task_shares(inputs)
