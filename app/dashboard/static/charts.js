@@ -43,18 +43,25 @@ function layout(colour, more) {
     tickfont: { color: colour("--muted") }, automargin: true, fixedrange: true,
   };
   const { xaxis, yaxis, ...rest } = more;
+  const narrow = matchMedia("(max-width: 600px)").matches;
   return {
-    height: 250, margin: { l: 8, r: 8, t: 8, b: 8 }, bargap: 0.15,
+    height: narrow ? 270 : 250, margin: { l: 8, r: 8, t: 8, b: 8 }, bargap: 0.15,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-    legend: { orientation: "h", y: -0.18, font: { color: colour("--muted") } },
+    legend: { orientation: "h", y: narrow ? -0.3 : -0.18, font: { color: colour("--muted") } },
     hovermode: "x unified",
-    xaxis: { ...axis, showgrid: false, ...xaxis },
+    xaxis: { ...axis, showgrid: false, tickangle: 0, ...xaxis },
     yaxis: { ...axis, rangemode: "tozero", nticks: 5, ...yaxis },
     ...rest,
   };
 }
+
+/** The day under the first hour of it, without its year. */
+const DATES = [
+  { dtickrange: [null, 86_399_999], value: "%H:%M\n%b %-d" },
+  { dtickrange: [86_400_000, null], value: "%b %-d" },
+];
 
 /** After what is there now has been painted; a page that is out of sight paints nothing. */
 const painted = () =>
@@ -87,7 +94,7 @@ async function draw(drawing, id, label, traces, more = {}) {
 export async function overTime(drawing, told) {
   const { series, starts, since, until } = told;
   const x = starts.map((at) => new Date(at * 1000));
-  const xaxis = { type: "date", range: [new Date(since * 1000), new Date(until * 1000)], nticks: 7 };
+  const xaxis = { type: "date", range: [new Date(since * 1000), new Date(until * 1000)], nticks: 7, tickformatstops: DATES };
   const bars = (groups, names) => (colour) =>
     groups.map(({ name, series: y }) => ({
       type: "bar", name: name === "none" ? "no answer" : name, x, y,
