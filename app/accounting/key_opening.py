@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.accounting.key_secret import find_or_make_secret
-from app.accounting.key_text import Hasher
+from app.accounting.key_text import IN_USE, Hasher
 from app.accounting.place import SQLITE, Place
 from app.config.load import Loaded
 
@@ -24,8 +24,12 @@ def database_url(loaded: Loaded) -> str | None:
 
 
 def may_hold_keys(url: str) -> bool:
-    """Whether there may be keys in a database before it has been opened."""
-    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
+    """Whether there may be keys in a database, told without opening it.
+
+    A gateway whose database can't be opened serves on, if it is known that nobody has ever made a
+    key in it. Of PostgreSQL that is not known: others may have.
+    """
+    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE) + IN_USE).exists()
 
 
 def key_hasher(loaded: Loaded) -> Hasher:

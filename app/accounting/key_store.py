@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import time
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounting.database import Database, metadata
-from app.accounting.key_text import Hasher, new_id, new_text
+from app.accounting.key_text import IN_USE, Hasher, new_id, new_text
 from app.accounting.keyring import Key, caller_of
 from app.config import schema
 from app.errors import FixedKey, KeySecretError, UnknownKeyId
@@ -129,6 +130,7 @@ class KeyStore:
         """A new key and its text, which is kept nowhere."""
         key_id = new_id()
         text = new_text(key_id)
+        self.note_in_use()
         async with self._database.write() as connection:
             row = {
                 "id": key_id,
@@ -196,6 +198,11 @@ class KeyStore:
             return await _set(
                 connection, key_id, {"revoked_us": self._now_us(), "version": version}
             )
+
+    def note_in_use(self) -> None:
+        """Let everybody know that there may be keys here, also who can't open the database."""
+        if self._database.is_sqlite:
+            Path(f"{self._database.engine.url.database}{IN_USE}").touch(mode=0o600)
 
     async def close(self) -> None:
         await self._database.close()

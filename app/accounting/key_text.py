@@ -16,6 +16,9 @@ _SECRET_LENGTH = 32
 MAX_BYTES = 256
 """No key is longer; what is, is not even hashed."""
 
+IN_USE = ".keys"
+"""Beside a file of SQLite in which a key has been made, for who can't open it."""
+
 ID = re.compile(r"[a-z0-9]{4,32}")
 _HASH = re.compile(r"blake2b:([0-9a-f]{8}):([0-9a-f]{64})")
 

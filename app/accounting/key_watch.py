@@ -116,6 +116,9 @@ class KeyWatch:
             if self._store is None:
                 self._store = await self._open_store()
             changed = await self._store.since(self._version)
+            if changed:
+                with suppress(OSError):
+                    self._store.note_in_use()
         except Exception as error:  # noqa: BLE001 - were the watch to end, no revocation would come
             # Our own errors say what to do; those of a database may quote statements and values.
             self._failed(str(error) if isinstance(error, PointsmanError) else type(error).__name__)

@@ -255,6 +255,31 @@ def test_a_first_key_closes_an_open_gateway(gateway: Serve) -> None:
     assert one.http.get("/metrics").status_code == 401
 
 
+def test_a_database_that_can_not_be_opened(gateway: Serve, tmp_path: Path) -> None:
+    """Nobody made a key: served. Somebody did: neither served nor called wrong."""
+    for name, keyed in (("without", False), ("with", True)):
+        database = tmp_path / f"{name}.db"
+        if keyed:
+            file = tmp_path / "config.yaml"
+            text = STANDARD + f"ledger: {{{{url: 'sqlite:///{database}'}}}}\n"
+            file.write_text(text.format(upstream="http://127.0.0.1:9/v1"))
+            key = cli("create", "--config", str(file), POINTSMAN_KEY_SECRET=SECRET).stdout.strip()
+        database.write_bytes(b"this is no database" * 1000)
+        one = gateway(
+            STANDARD + f"ledger: {{{{url: 'sqlite:///{database}'}}}}\n",
+            POINTSMAN_KEY_SECRET=SECRET,
+        )
+        if not keyed:
+            assert chat(one, None).status_code == 200
+            continue
+        for sent in (None, key):
+            answer = chat(one, sent)
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "gateway_keys_unavailable"
+            assert answer.headers["retry-after"] == "1"
+        assert key not in one.new_log()
+
+
 def test_keys_of_the_yaml_need_no_database(gateway: Serve, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     text = STANDARD + "ledger: null\n"

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from app.accounting.database import Database
 from app.accounting.key_account import account
+from app.accounting.key_opening import may_hold_keys
 from app.accounting.key_store import KeyStore, key_changes, keys
 from app.accounting.key_text import Hasher
 from app.accounting.key_watch import KeyWatch
@@ -134,6 +135,16 @@ async def test_an_unknown_id(open_store: Open, key_id: str) -> None:
         with pytest.raises(UnknownKeyId):
             await work
     assert len(await store.all()) == 1
+
+
+async def test_who_can_not_open_it_knows_whether_there_may_be_keys(
+    open_store: Open, database_url: str
+) -> None:
+    shared = not database_url.startswith("sqlite")
+    store = await open_store()
+    assert may_hold_keys(database_url) is shared
+    await store.create(terms())
+    assert may_hold_keys(database_url)
 
 
 async def test_one_secret_a_database(open_store: Open) -> None:
