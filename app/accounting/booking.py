@@ -64,41 +64,6 @@ async def book(database: Database, segment: str, lines: Sequence[Line], end: int
     return len(rows)
 
 
-async def correct(
-    database: Database, request_id: str, *, cost: int | None, baseline_cost: int | None
-) -> bool:
-    """Set what a booked request cost, in nano-dollars, in its row and in the sums.
-
-    It says what is true rather than what to add, so that doing it twice changes nothing. False if
-    there is no such row.
-    """
-    async with database.write() as connection:
-        row_of = select(requests).where(requests.c.id == request_id).with_for_update()
-        found = (await connection.execute(row_of)).mappings().one_or_none()
-        if found is None:
-            return False
-        changed = {
-            "cost_nano": cost,
-            "baseline_cost_nano": baseline_cost,
-            "saved_nano": None if None in (cost, baseline_cost) else baseline_cost - cost,  # type: ignore[operator]
-            "cost_estimated": False,
-        }
-        old = dict(found)
-        prepared = _prepared(connection.dialect)
-        pairs = zip(_sums([old]), _sums([old | changed]), strict=True)
-        for statement, (before, after) in zip(
-            (prepared.daily, prepared.daily_tags), pairs, strict=True
-        ):
-            await statement.run(
-                connection, [_difference(*both) for both in zip(before, after, strict=True)]
-            )
-        await buckets.correct(connection, old, old | changed)
-        await connection.execute(
-            requests.update().where(requests.c.id == request_id).values(changed)
-        )
-    return True
-
-
 async def position(connection: AsyncConnection, segment: str) -> int:
     """How far a segment is booked."""
     column = journal_positions.c.position
@@ -171,10 +136,6 @@ def _sums(rows: list[Row]) -> tuple[list[Row], list[Row]]:
         for tag in row["tags"] or ["none"]:
             by_tag[day, tag].append(row)
     return _summed(daily, by_names), _summed(daily_tags, by_tag)
-
-
-def _difference(before: Row, after: Row) -> Row:
-    return {**after, **{name: after[name] - before[name] for name in MEASURES}}
 
 
 def _summed(table: Table, groups: dict[tuple[Any, ...], list[Row]]) -> list[Row]:

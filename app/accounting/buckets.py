@@ -148,14 +148,6 @@ async def add(connection: AsyncConnection, rows: Iterable[Row]) -> None:
     await prepared.detail.run(connection, added)
 
 
-async def correct(connection: AsyncConnection, before: Row, after: Row) -> None:
-    """What a request cost has changed; nothing in `detail` hangs on that."""
-    old, new = entries.sums([before]), entries.sums([after])
-    difference = {name: new[name] - old[name] for name in MEASURES}
-    changed = [{**key._asdict(), **difference, "detail": {}} for key in sorted(keys_of(after))]
-    await _prepared(connection.dialect).sums.run(connection, changed)
-
-
 async def tidy(connection: AsyncConnection, now: float) -> None:
     """Delete what no time range needs any more."""
     old = [

@@ -47,10 +47,6 @@ def id_in(text: bytes) -> str | None:
     return key_id.decode("latin-1") if prefix == b"pm" and dash else None
 
 
-def is_hash(written: str) -> bool:
-    return _HASH.fullmatch(written) is not None
-
-
 def _random(length: int) -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 

@@ -164,8 +164,10 @@ async def kept(ledger: Ledger | None) -> AsyncIterator[None]:
 
 async def _keep(ledger: Ledger, stop: asyncio.Event) -> None:
     # SQLAlchemy takes half a second to load; requests need not wait for it.
-    bookkeeping = await asyncio.to_thread(import_module, "app.accounting.bookkeeping")
-    await bookkeeping.keep(ledger, stop)
+    await asyncio.to_thread(import_module, "app.accounting.bookkeeping")
+    from app.accounting.bookkeeping import keep
+
+    await keep(ledger, stop)
 
 
 def _brief(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
+    Table,
     Text,
     case,
     cast,
@@ -26,12 +27,14 @@ from sqlalchemy import (
 )
 
 from app.accounting.database import Database
+from app.accounting.periods import PeriodName
+from app.accounting.refusal import Scope
 from app.accounting.tables import DAY_US, MEASURES, daily, daily_tags, requests
 
 By = Literal["model", "route", "key", "tag", "day", "upstream"]
 BY: tuple[By, ...] = get_args(By)
 _COLUMNS = {"model": "model", "route": "route", "key": "key_id", "upstream": "upstream"}
-_SCOPES = (
+_SCOPES: tuple[tuple[Scope, Table, str | None], ...] = (
     ("gateway", daily, None),
     ("route", daily, "route"),
     ("key", daily, "key_id"),
@@ -99,7 +102,9 @@ async def spending(database: Database, by: By, since: datetime, until: datetime)
     return Spending(since, until, by, tuple(found), total)
 
 
-async def since(url: str, starts: Mapping[str, float]) -> list[tuple[str, str, str, int]]:
+async def since(
+    url: str, starts: Mapping[PeriodName, float]
+) -> list[tuple[Scope, str, PeriodName, int]]:
     """What each scope has spent since the start of each period, which begins a UTC day: scope
     (`gateway`, `route`, `key` or `tag`), its name, the period, nano-dollars.
 

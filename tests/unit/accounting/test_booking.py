@@ -70,22 +70,6 @@ async def test_a_deleted_row_is_not_booked_again(opened: Database) -> None:
     assert total["requests"] == 1
 
 
-async def test_a_correction_can_be_repeated(opened: Database) -> None:
-    await put(opened, record(1, cost=None), record(2), record(3, tags=("x", "y")))
-    for _ in range(2):
-        assert await booking.correct(opened, "req_1", cost=7_000, baseline_cost=5_000)
-        assert await booking.correct(opened, "req_3", cost=500, baseline_cost=None)
-    assert not await booking.correct(opened, "req_4", cost=1, baseline_cost=1)
-    found = await rows(opened, tables.requests)
-    assert [row["cost_nano"] for row in found] == [7_000, 1_000, 500]
-    assert [row["saved_nano"] for row in found] == [-2_000, 4_000, None]
-    (total,) = await rows(opened, tables.daily)
-    assert (total["requests"], total["unpriced"]) == (3, 0)
-    assert (total["cost_nano"], total["saved_nano"]) == (8_500, 2_000)
-    by_tag = {row["tag"]: row["cost_nano"] for row in await rows(opened, tables.daily_tags)}
-    assert by_tag == {"team-a": 8_000, "x": 500, "y": 500}
-
-
 async def test_prompts_are_kept_beside(opened: Database) -> None:
     kept = record(1, prompt="What is asked", embedding=b"\x00\x00\x80?")
     await put(opened, kept, record(2))

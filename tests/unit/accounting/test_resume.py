@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.accounting import resume
+from app.accounting import resume, spend
 from app.accounting.caller import ANONYMOUS, Caller
 from app.accounting.key_text import Hasher
 from app.accounting.keyring import Key, Keyring
@@ -111,3 +113,37 @@ async def test_keys_of_the_database_are_waited_for(
     async with kept(books), resumed(one, books, keys, read_keys):
         assert looks == 3
         assert len(loaded) == limits.is_budget
+
+
+async def test_a_database_that_is_away_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, really = [], spend.since
+
+    async def away_at_first(url: str, starts: Mapping[str, float]) -> list[Any]:
+        asked.append(url)
+        if len(asked) == 1:
+            raise OSError("away")
+        return await really(url, starts)
+
+    monkeypatch.setattr(spend, "since", away_at_first)
+    monkeypatch.setattr(resume, "PAUSE_SECONDS", 0.01)
+    one, books = limiter(), ledger(tmp_path)
+    books.place.prepare()
+    books.append(record(at=time(), cost=1_000))
+    async with kept(books), resumed(one, books, ring(), no_database):
+        assert is_spent(one)
+    assert len(asked) == 2
+
+
+async def test_a_mistake_of_ours_is_told_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: object) -> None:
+        raise KeyError("no such column")
+
+    monkeypatch.setattr(spend, "since", fails)
+    books = ledger(tmp_path)
+    async with kept(books), resumed(limiter(), books, ring(), no_database):
+        pass
+    assert "budgets begin at 0: what was spent can't be read" in caplog.text
