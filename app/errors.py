@@ -296,6 +296,7 @@ class MalformedReply(UpstreamError):
 
     code = "upstream_malformed"
     outcome = "malformed"
+    charged = True
 
 
 class UpstreamRejectedKey(UpstreamError):

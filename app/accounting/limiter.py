@@ -29,8 +29,6 @@ _REMEMBERED = 4_096
 _FRESH_SECONDS = 1.0
 """For so long what was seen refuses requests without a look at Redis, where an operator may have
 taken it back."""
-_MAYBE_CHARGED = frozenset({"timeout", "cut", "malformed", "cancelled"})
-"""Outcomes of attempts that an upstream may charge for although it reported no usage."""
 _BUDGETS: tuple[tuple[PeriodName, str, str], ...] = (
     ("day", "per_day", "usd_per_day"),
     ("week", "per_week", "usd_per_week"),
@@ -228,7 +226,7 @@ class Limiter:
         hold.settled = True
         usage, asked = record.usage, hold.asked
         served = record.model is not None
-        unknown = served or any(one.outcome in _MAYBE_CHARGED for one in record.attempts)
+        unknown = served or any(one.charged for one in record.attempts)
         usd = record.cost if record.cost is not None else asked.usd if unknown else 0
         for one in record.attempts:
             if one.estimated and not one.text_bytes and one.cost is not None:
