@@ -209,10 +209,14 @@ async def test_a_tier_for_longer_requests_may_be_the_cheaper_one() -> None:
 async def test_what_is_not_known_stays_as_reserved(
     cost: int | None, model: str | None, outcomes: list[str], settled: int
 ) -> None:
+    # As the errors of these names say.
+    free = {"connect_failed", "rate_limited", "server_error", "refused_request"}
     world = World({("gateway", ""): Limits(in_all=4_000, parallel_requests=1)})
     record = await world.reserve()
     record.cost, record.model = cost, model
-    record.attempts = [Attempt("u", "small", outcome, 0.1) for outcome in outcomes]
+    record.attempts = [
+        Attempt("u", "small", outcome, 0.1, charged=outcome not in free) for outcome in outcomes
+    ]
     world.limiter.settle(record)
     world.limiter.settle(record)  # once
     assert world.used() == {"gateway usd_in_all": settled, "gateway parallel_requests": 0}
