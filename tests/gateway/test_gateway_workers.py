@@ -14,7 +14,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.gateway.conftest import STANDARD, Gateway
+from tests.gateway.conftest import STANDARD, Gateway, eventually
 
 
 def test_metrics_of_all_workers_add_up(gateway: Callable[..., Gateway]) -> None:
@@ -48,7 +48,16 @@ def test_workers_serve_at_the_same_time(gateway: Callable[..., Gateway]) -> None
 def test_workers_log_as_one_process_does(gateway: Callable[..., Gateway]) -> None:
     """Changes of keys are logged, and the log of a process that has none is warnings alone."""
     two = gateway(STANDARD + "limits: {{requests_per_minute: 1000}}\n", "--workers", "2")
-    lines = two.new_log().splitlines()
+    # It is ready as soon as one of them answers; the other may still be starting.
+    log = ""
+
+    def both_started() -> bool:
+        nonlocal log
+        log += two.new_log()
+        return log.count("Started server process") == 2
+
+    eventually(both_started, 20)
+    lines = log.splitlines()
     dated = [line for line in lines if re.match(r"\d{4}-\d\d-\d\d .* (INFO|WARNING) ", line)]
     assert sum("Started server process" in line for line in dated) == 2
     (doubt,) = (line for line in lines if "equal part of every limit" in line)
