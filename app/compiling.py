@@ -32,6 +32,7 @@ from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.prior import Prior
 from app.routing.estimators.remembered import Remembered
 from app.routing.guarantee import Guarantee, guarantee, known_names
+from app.routing.margin import Margin
 from app.routing.names import DEFAULT_ROUTE, Names
 from app.routing.objective import Objective, Quality, Threshold, Tradeoff
 from app.routing.pace import Allowance, Pace, PerDay, PerRequest
@@ -263,7 +264,7 @@ def _route(
         fallbacks=tuple(models[fallback] for fallback in written.fallbacks),
         learned=artifact is not None,
         encode=_encode(written, objective, artifact),
-        encode_margin=written.encode_margin,
+        margin=Margin(written.encode_margin, written.encode_share),
         pace=objective.pace if isinstance(objective, Budget) else None,
     )
     if written.when_budget_low is None:

@@ -165,7 +165,10 @@ class Pipeline:
         if len(able) < 2:
             # Nothing to choose between, so nothing is worth predicting.
             return by_rule(route, facts, "only_candidate" if able else "only_fallbacks")
-        return await self._predict(route, facts)
+        decision = await self._predict(route, facts)
+        if decision.speed in ("text", "encoded"):
+            route.margin.count(encoded=decision.speed == "encoded")
+        return decision
 
     async def _predict(self, route: Route, facts: Facts) -> Decision:
         """At two speeds: by the words alone where that settles it, else by their vector as well."""

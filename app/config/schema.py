@@ -285,7 +285,14 @@ class Route(Written):
         ge=0,
         le=10,
         description="when-unsure: how many standard deviations of doubt a choice made from the "
-        "words alone must bear. More encodes more prompts.",
+        "words alone must bear, at most.",
+    )
+    encode_share: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="when-unsure: the part of new prompts to encode, the least clear first; novel "
+        "ones are encoded beyond it. 1 leaves it to the margin alone.",
     )
     fallbacks: list[Name] = Field(
         default_factory=list, description="Tried in this order after every candidate has failed."

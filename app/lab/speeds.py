@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from app.lab.metrics import Curve, exact_curve
 from app.lab.trial import Predicted, Trial
+from app.routing.margin import SHARE
 
 Array = NDArray[np.float64]
 
-DIALS = (0.05, 0.1, 0.2, 0.3, 0.5)
-"""Shares of prompts encoded."""
+DIALS = (0.05, 0.1, SHARE, 0.3, 0.5)
+"""Shares of prompts encoded; that of a route's default among them."""
 
 _STEPS = 101
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from app.catalog.model import Model
 from app.routing.estimators.base import Estimator
+from app.routing.margin import Margin
 from app.routing.objective import Objective
 from app.routing.pace import Pace
 
@@ -27,8 +28,8 @@ class Route:
     learned: bool = True
     """False where the estimator only repeats stated qualities."""
     encode: Encode = "when-unsure"
-    encode_margin: float = 1.0
-    """How many standard deviations of doubt a choice must bear to be taken without the vector."""
+    margin: Margin = field(default_factory=Margin)
+    """The doubt that a choice must bear to be taken without the vector; the pipeline counts."""
     pace: Pace | None = None
     """Where the route has a budget: booked and corrected by the pipeline."""
     thrifty: Route | None = None

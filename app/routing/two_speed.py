@@ -21,7 +21,7 @@ need not be what they mean here."""
 
 def clear(decision: Decision) -> bool:
     """Whether the first choice stays when the quality of any one candidate moves up or down by the
-    route's `encode_margin` x its doubt, in a prompt that is not novel.
+    route's margin x its doubt, in a prompt that is not novel.
 
     True where nothing more can be learned. Tens of microseconds for six candidates.
     """
@@ -34,7 +34,7 @@ def clear(decision: Decision) -> bool:
     choose, novelty = route.objective.choose, decision.novelty
     return all(
         choose(moved, novelty).order[0].model is decision.chosen
-        for moved in _moved(able, decision, route.encode_margin)
+        for moved in _moved(able, decision, route.margin.value)
     )
 
 

@@ -23,6 +23,7 @@ from app.routing.decision import Decision
 from app.routing.encoder import Embedder
 from app.routing.estimators.remembered import Remembered
 from app.routing.facts import inspect
+from app.routing.margin import Margin
 from app.routing.names import Names
 from app.routing.objective import Quality
 from app.routing.route import Route
@@ -48,7 +49,7 @@ class World:
             objective=Quality(),
             estimator=Remembered(Reader(["small", "large"], **reader), 100),
             encode=encode,
-            encode_margin=margin,
+            margin=Margin(margin),
         )
         self.metrics = Metrics(CollectorRegistry())
         names = Names({"auto": self.route}, {"small": SMALL, "large": LARGE})
@@ -112,6 +113,18 @@ async def test_the_speed_and_what_it_decides(
     assert decision.chosen is (SMALL if speed == "text" else LARGE)
     assert one.encoder.encoded == ([] if speed == "text" else [text])
     assert one.predictions(speed) == 1
+
+
+async def test_the_margin_learns_from_what_the_chat_door_reads(world: Make) -> None:
+    one = world()
+    await one.decide("unclear")
+    fallen = one.route.margin.value
+    assert fallen < 1.0
+    await one.decide("unclear")  # its vector is at hand
+    await one.explain("another that is unclear")
+    assert one.route.margin.value == fallen
+    await one.decide("plain")
+    assert one.route.margin.value > fallen
 
 
 async def test_what_cannot_read_is_encoded(world: Make) -> None:

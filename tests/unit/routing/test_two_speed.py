@@ -10,6 +10,7 @@ from app.catalog.model import Model
 from app.routing.decision import Decision
 from app.routing.estimators.base import Candidate
 from app.routing.estimators.prior import Prior
+from app.routing.margin import Margin
 from app.routing.objective import Objective, Option, Quality, Threshold, Tradeoff
 from app.routing.route import Route
 from app.routing.two_speed import FAMILIAR, clear
@@ -30,7 +31,7 @@ def decision(
 ) -> Decision:
     models = tuple(one.model for one in options)
     estimator = Prior([Candidate(model.name) for model in models])
-    route = Route("auto", models, models[0], objective, estimator, encode_margin=margin)
+    route = Route("auto", models, models[0], objective, estimator, margin=Margin(margin))
     order = objective.choose([one for one in options if one.eligible]).order
     plan = tuple(one.model for one in order)
     return Decision("learned", "", plan, route, tuple(options), novelty, "text")
