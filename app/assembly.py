@@ -20,6 +20,7 @@ from app.accounting.limits import Limits
 from app.accounting.place import Place
 from app.accounting.refusal import Scope
 from app.accounting.resume import resumed
+from app.accounting.settlement import Settlement
 from app.api import admin
 from app.api import routes as doors
 from app.api.access import Access, nothing_new
@@ -31,6 +32,7 @@ from app.dashboard.source import Source
 from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
+from app.routing.decider import Decider
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
 from app.state.memory import MemoryState
@@ -59,13 +61,15 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
     client = HTTPClient()
     embedder = _embedder(compiled, metrics)
     limits = _limiter(compiled, metrics)
+    ledger = _ledger(loaded, metrics)
     pipeline = Pipeline(
         names=compiled.names,
         upstreams=_upstreams(compiled.config, client),
-        embedder=embedder,
-        metrics=metrics,
-        ledger=(ledger := _ledger(loaded, metrics)),
+        decider=Decider(embedder, metrics),
         limits=limits,
+        settlement=Settlement(compiled.models, metrics, limits, ledger),
+        metrics=metrics,
+        ledger=ledger,
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
@@ -114,7 +118,9 @@ def offline_pipeline(compiled: Compiled) -> Pipeline:
     """A pipeline that can decide and explain, with no upstream behind it."""
     metrics = Metrics()
     limits = Limiter(MemoryState(), {}, (), metrics)
-    return Pipeline(compiled.names, {}, _embedder(compiled, metrics), metrics, limits)
+    decider = Decider(_embedder(compiled, metrics), metrics)
+    settlement = Settlement(compiled.models, metrics, limits)
+    return Pipeline(compiled.names, {}, decider, limits, settlement, metrics)
 
 
 def application_from_environment() -> FastAPI:

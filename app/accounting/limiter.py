@@ -203,7 +203,9 @@ class Limiter:
     async def afford(self, record: Record, model: Model) -> bool:
         """Whether what a request holds covers a call of a model as well as what was tried before
         and may be charged; it is raised if need and room be."""
-        hold: Hold = record.hold
+        hold = record.hold
+        if not isinstance(hold, Hold):
+            return True
         usd = self._most.ask(model, hold.size).usd
         usd += sum(self._most_of(one, hold) for one in record.attempts if one.charged)
         if usd <= hold.asked.usd:
@@ -220,8 +222,8 @@ class Limiter:
     def settle(self, record: Record) -> None:
         """From what was reserved to what was true; once. What was served, or may have been, at a
         cost that nobody knows, stays as reserved."""
-        hold: Hold | None = record.hold
-        if hold is None or hold.settled:
+        hold = record.hold
+        if not isinstance(hold, Hold) or hold.settled:
             return
         hold.settled = True
         usage, asked = record.usage, hold.asked
