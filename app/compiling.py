@@ -25,6 +25,7 @@ from app.config.names import nearest
 from app.config.references import section, strings
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
+from app.exchange.terms import Retries, Terms, TimeoutsOrNone
 from app.routing.artifact import Artifact, load_artifact
 from app.routing.budget import Budget
 from app.routing.encoder.base import Encoder
@@ -58,7 +59,7 @@ class Compiled:
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
     ready: Mapping[str, Ready] = field(default_factory=dict)
-    """Prices that the file leaves out and a library knows, by model."""
+    """Prices that the file leaves out and a library knows, by deployment."""
 
 
 def compile_config(loaded: Loaded) -> Compiled:
@@ -81,7 +82,7 @@ def compile_config(loaded: Loaded) -> Compiled:
     ready, missing = ready_prices(loaded)
     problems += missing
     models = {
-        name: Model.compile(name, model, ready[name].prices if name in ready else None)
+        name: Model.compile(name, model, {place: one.prices for place, one in ready.items()})
         for name, model in config.models.items()
     }
     names = _names(config, models, artifacts)
@@ -266,11 +267,37 @@ def _route(
         encode=_encode(written, objective, artifact),
         margin=Margin(written.encode_margin, written.encode_share),
         pace=objective.pace if isinstance(objective, Budget) else None,
+        terms=_terms(written),
     )
     if written.when_budget_low is None:
         return route
     thrifty = _objective(written.when_budget_low.objective, candidates, baseline, artifact, workers)
     return replace(route, thrifty=replace(route, objective=thrifty))
+
+
+def _terms(written: schema.Route) -> Terms:
+    times = written.timeouts
+    return Terms(
+        TimeoutsOrNone(
+            connect=times.connect_seconds,
+            first_byte=times.first_byte_seconds,
+            idle=times.idle_seconds,
+            total=times.total_seconds,
+        ),
+        written.retries and retries(written.retries),
+        written.on_content_refusal,
+    )
+
+
+def retries(written: schema.Retries) -> Retries:
+    """From the YAML's form."""
+    return Retries(
+        attempts=written.attempts,
+        base_seconds=written.base_seconds,
+        max_seconds=written.max_seconds,
+        wait_seconds=written.wait_seconds,
+        budget_share=written.budget_share,
+    )
 
 
 def _encode(written: schema.Route, objective: Objective, artifact: Artifact | None) -> Encode:

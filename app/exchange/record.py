@@ -36,6 +36,8 @@ class Attempt:
     text_bytes: int = 0
     cost: int | None = None
     estimated: bool = False
+    deployment: str | None = None
+    """Which of the model's served it; None where it has but one."""
 
 
 @dataclass(frozen=True, slots=True)
