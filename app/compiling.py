@@ -284,7 +284,7 @@ def _terms(written: schema.Route) -> Terms:
             idle=times.idle_seconds,
             total=times.total_seconds,
         ),
-        written.retries and retries(written.retries),
+        None if written.retries is None else retries(written.retries),
         written.on_content_refusal,
     )
 

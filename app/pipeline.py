@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -20,6 +20,7 @@ from app.accounting.most import Size
 from app.accounting.settlement import Settlement
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
+from app.delivery.deployments import Deployments
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
@@ -34,6 +35,7 @@ from app.exchange.headers import headers
 from app.exchange.record import Record
 from app.exchange.reply import Reply, StreamReply
 from app.exchange.request import Request
+from app.exchange.terms import USUAL_TERMS
 from app.routing.bounds import size
 from app.routing.decider import Decider
 from app.routing.decision import PINNED, Decision
@@ -56,6 +58,7 @@ class Pipeline:
     settlement: Settlement
     metrics: Metrics
     ledger: Ledger | None = None
+    deployments: Deployments = field(default_factory=Deployments)
 
     async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
@@ -70,7 +73,10 @@ class Pipeline:
             most = size(request, facts, record.at)
             decision = await self.decide(target, facts, record, applied, most)
             afford = partial(self.limits.afford, record) if record.hold else None
-            result = await deliver(request, decision.plan, self.upstreams, record, afford)
+            terms = decision.route.terms if decision.route else USUAL_TERMS
+            result = await deliver(
+                request, decision.plan, self.upstreams, record, self.deployments, terms, afford
+            )
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:

@@ -75,8 +75,7 @@ class Model:
         """`ready` are the prices of deployments for which the YAML states none, by name."""
         stated = compile_prices(written.prices)
         deployments = tuple(
-            _deployment(place, each, stated, ready or {})
-            for place, each in written.places(name)
+            _deployment(place, each, stated, ready or {}) for place, each in written.places(name)
         )
         first, capabilities = deployments[0], written.capabilities
         return cls(
@@ -113,8 +112,11 @@ def _deployment(
         weight=written.weight,
         priority=written.priority,
         region=written.region,
-        limits=limits
-        and DeploymentLimits(
-            limits.requests_per_minute, limits.tokens_per_minute, limits.parallel_requests
-        ),
+        limits=None if limits is None else _compiled(limits),
+    )
+
+
+def _compiled(written: schema.DeploymentLimits) -> DeploymentLimits:
+    return DeploymentLimits(
+        written.requests_per_minute, written.tokens_per_minute, written.parallel_requests
     )

@@ -43,12 +43,12 @@ def doubts(loaded: Loaded, models: Mapping[str, Model]) -> Iterator[Problem]:
                     ("models", name, "prices") if stated else path,
                     "none of its prices holds today: its cost is unknown",
                 )
-    for path, prices in _written(loaded):
-        if 0 < max(prices.input, prices.output) < _PER_TOKEN:
+    for path, each in _written(loaded):
+        if 0 < max(each.input, each.output) < _PER_TOKEN:
             yield loaded.document.problem(
                 path, "far below any model's", "dollars per million tokens"
             )
-        if prices.cached_input is not None and prices.cached_input > prices.input:
+        if each.cached_input is not None and each.cached_input > each.input:
             yield loaded.document.problem(
                 (*path, "cached_input"), "dearer than input that is not cached"
             )

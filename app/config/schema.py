@@ -43,7 +43,7 @@ from app.config.objectives import ThresholdObjective as ThresholdObjective
 from app.config.objectives import TradeoffObjective as TradeoffObjective
 from app.config.objectives import WhenBudgetLow
 from app.config.prices import Prices as Prices
-from app.config.prices import PricesOrLists
+from app.config.prices import PricesOrLists as PricesOrLists
 from app.config.prices import Rates as Rates
 from app.config.prices import SizedRates as SizedRates
 
@@ -272,9 +272,7 @@ class Route(Written):
     limits: Limits | None = None
     when_budget_low: WhenBudgetLow | None = None
     timeouts: RouteTimeouts = RouteTimeouts()
-    retries: Retries | None = Field(
-        default=None, description="In place of those of the upstreams."
-    )
+    retries: Retries | None = Field(default=None, description="In place of those of the upstreams.")
     on_content_refusal: Literal["return", "next_model"] = Field(
         default="return",
         description="Whether a refusal of the content goes to the client, or the next model is "

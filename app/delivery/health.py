@@ -32,6 +32,9 @@ class BreakerSettings:
     probes: int = 3
 
 
+USUAL_BREAKER = BreakerSettings()
+
+
 class Counts(NamedTuple):
     """Over the window."""
 
@@ -112,7 +115,7 @@ class Breaker:
         return self._settings
 
     def configure(self, settings: BreakerSettings | None) -> None:
-        """Other settings from now on. What is open stays so, unless there is no breaker any more."""
+        """Other settings from now on. What is open stays so, but for a breaker taken away."""
         if settings == self._settings:
             return
         before, self._settings = self._settings, settings
@@ -156,7 +159,7 @@ class Breaker:
         if self.until is None:
             self._judge(settings, self.window.counts())
         elif probe:
-            self._probed(settings, good=not failed and not slow)
+            self.probed(good=not failed and not slow)
         elif not failed and self._clock() < self.until:
             # It was asked because nothing else was left, and it can: look again at once.
             self.until = self._clock()
@@ -169,12 +172,16 @@ class Breaker:
         elif settings.slow_seconds is not None and counts.slow_ratio >= settings.slow_ratio:
             self.open("slow")
 
-    def _probed(self, settings: BreakerSettings, *, good: bool) -> None:
+    def probed(self, *, good: bool) -> None:
+        """A probe has shown what it was for."""
+        self._probing = False
+        if self.until is None or self._settings is None:
+            return
         if not good:
             self.open("probe")
             return
         self._good += 1
-        if self._good >= settings.probes:
+        if self._good >= self._settings.probes:
             self._close()
 
     def open(self, reason: str) -> None:

@@ -5,9 +5,11 @@ After the first byte nothing can be taken back: what fails then is told as an SS
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from app.delivery.attempt import Opened, withhold_secrets
+from app.delivery.health import Verdict
 from app.errors import UpstreamCut, UpstreamError
 from app.wire import sse
 from app.wire.openai_chat import error_body, is_whole
@@ -21,6 +23,8 @@ class Relay:
         self._opened = opened
         self._ended: Callable[[str], None] | None = ended
         self._outcome = "client_gone"
+        self._late = False
+        """Its time was over, which may be the client's doing as well."""
 
     @property
     def deadline(self) -> float:
@@ -50,6 +54,7 @@ class Relay:
             self._outcome = "failed" if reader.failed else "ok"
         except UpstreamError as error:
             self._outcome = error.outcome
+            self._late = asyncio.get_running_loop().time() >= answer.deadline
             yield sse.event(error_body(error.message, error.type, None, error.code))
         except Exception:
             self._outcome = "failed"
@@ -78,4 +83,17 @@ class Relay:
         ended, self._ended = self._ended, None
         if reader.done and not reader.failed:
             self._outcome = "ok"  # who leaves after the end has had the answer
-        ended(self._outcome)
+        try:
+            ended(self._outcome)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give the seat at the deployment back, with how the stream went."""
+        if (seat := self._opened.seat) is None:
+            return
+        usage = self._opened.reader.usage
+        verdict: Verdict = "ok" if self._outcome == "ok" else "failed"
+        if self._outcome == "client_gone" or self._late:
+            verdict = "unknown"
+        seat.end(verdict, None if usage is None else usage.input_tokens + usage.output_tokens)

@@ -7,6 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+_SLACK_SECONDS = 0.05
+"""What a first attempt has lost by then of its total time is not worth a change."""
+
 OnContentRefusal = Literal["return", "next_model"]
 
 
@@ -31,9 +34,9 @@ class Timeouts:
         )
 
     def at_most(self, *, total: float, first_byte: float | None = None) -> Timeouts:
-        """No longer than these; itself where it is shorter already."""
+        """No longer than these; itself where it is shorter already, or as good as."""
         first = self.first_byte if first_byte is None else min(first_byte, self.first_byte)
-        if total >= self.total and first == self.first_byte:
+        if total >= self.total - _SLACK_SECONDS and first == self.first_byte:
             return self
         return replace(self, total=min(total, self.total), first_byte=min(first, total))
 
@@ -64,6 +67,9 @@ class Retries:
     max_seconds: float = 5.0
     wait_seconds: float = 30.0
     budget_share: float = 0.2
+
+
+USUAL_RETRIES = Retries()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from app.accounting.limiter import Limiter
 from app.accounting.limits import Limits
 from app.accounting.settlement import Settlement
 from app.catalog.model import Model, Prices
+from app.delivery.upstreams.base import Timeouts
 from app.errors import BudgetReserved
 from app.exchange.record import Record
 from app.exchange.reply import Reply
@@ -197,11 +198,12 @@ class Blocking:
 
     name = "u"
     stream_usage = True
+    timeouts = Timeouts(connect=1, first_byte=10, idle=10, total=10)
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def post(self, path: str, body: bytes) -> Any:
+    async def post(self, path: str, body: bytes, timeouts: Any = None) -> Any:
         self.asked.set()
         await asyncio.Event().wait()
 
@@ -267,7 +269,7 @@ async def test_a_bug_in_settling_keeps_no_slot(
 class Answering(Blocking):
     """An upstream that answers everybody."""
 
-    async def post(self, path: str, body: bytes) -> Any:
+    async def post(self, path: str, body: bytes, timeouts: Any = None) -> Any:
         return Answer()
 
 

@@ -122,9 +122,7 @@ class HTTPUpstream:
         self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
         self._urls: dict[str, URL] = {}
 
-    async def post(
-        self, path: str, body: bytes, timeouts: Timeouts | None = None
-    ) -> HTTPAnswer:
+    async def post(self, path: str, body: bytes, timeouts: Timeouts | None = None) -> HTTPAnswer:
         started = asyncio.get_running_loop().time()
         limits = self._limits
         if timeouts is None:
@@ -133,7 +131,7 @@ class HTTPUpstream:
             limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
         try:
             # aiohttp's own total timeout would also cover the body of a stream.
-            async with asyncio.timeout(timeouts.first_byte):
+            async with asyncio.timeout(min(timeouts.first_byte, timeouts.total)):
                 response = await self.client.session.post(
                     self._url(path),
                     data=body,
