@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ from app.config import schema
 from app.config.load import Loaded, load
 from app.dashboard import doors as dashboard
 from app.dashboard.source import Source
-from app.delivery.upstreams.base import Timeouts, Upstream
+from app.delivery import terms
+from app.delivery.deployments import Deployments
+from app.delivery.sharing import Sharing
+from app.delivery.upstreams.base import Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
 from app.routing.decider import Decider
@@ -45,10 +48,13 @@ SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 """Plus an upstream's name: where the process that serves it has been started."""
 
 
-def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
+def application(
+    loaded: Loaded, *, warn: bool = True, deployments: Deployments | None = None
+) -> FastAPI:
     """The wired gateway. Its lifespan opens and closes what it holds.
 
     `warn` logs what is probably not meant; of several workers their parent has done so.
+    `deployments` are those of the application before this one, with all that is known of them.
     """
     url = database_url(loaded)
     if url is not None:
@@ -60,7 +66,10 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
     metrics = Metrics()
     client = HTTPClient()
     embedder = _embedder(compiled, metrics)
-    limits = _limiter(compiled, metrics)
+    state, sharing = _state(compiled.config, metrics)
+    limits = _limiter(compiled, metrics, state)
+    deployments = deployments or Deployments()
+    _configure(deployments, compiled, metrics)
     ledger = _ledger(loaded, metrics)
     pipeline = Pipeline(
         names=compiled.names,
@@ -70,6 +79,7 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
         settlement=Settlement(compiled.models, metrics, limits, ledger),
         metrics=metrics,
         ledger=ledger,
+        deployments=deployments,
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
@@ -89,6 +99,7 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
             watch.running() if watch else nullcontext(),
             resumed(limits, ledger, compiled.keyring, read_keys),
             client,
+            sharing(deployments),
         ):
             yield {"header_timeout_seconds": server.header_timeout_seconds}
         await limits.state.close()
@@ -129,7 +140,7 @@ def application_from_environment() -> FastAPI:
     return application(load(Path(os.environ[CONFIG_VARIABLE])), warn=False)
 
 
-def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:
+def _limiter(compiled: Compiled, metrics: Metrics, state: State) -> Limiter:
     own: dict[tuple[Scope, str], Limits] = {}
     config = compiled.config
     if config.limits is not None:
@@ -139,14 +150,20 @@ def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:
             own["route", name] = Limits.compile(route.limits)
     for name, tag in config.tags.items():
         own["tag", name] = Limits.compile(tag.limits)
-    return Limiter(_state(config, metrics), own, compiled.models.values(), metrics)
+    return Limiter(state, own, compiled.models.values(), metrics)
 
 
-def _state(config: schema.Config, metrics: Metrics) -> State:
+Shares = Callable[[Deployments], AbstractAsyncContextManager[None]]
+"""Runs what tells other gateways of deployments that are to be left alone."""
+
+
+def _state(config: schema.Config, metrics: Metrics) -> tuple[State, Shares]:
+    """The counters of limits, and what else goes over the same Redis."""
     workers = worker_count(config)
     if config.redis is None:
-        return MemoryState(share=workers)
+        return MemoryState(share=workers), lambda deployments: nullcontext()
     # Who has no Redis need not load its client.
+    from app.state.notices import RedisBoard
     from app.state.redis import RedisCounters
     from app.state.shared import SharedState
 
@@ -157,12 +174,24 @@ def _state(config: schema.Config, metrics: Metrics) -> State:
         timeout_seconds=written.timeout_ms / 1000,
         lease_seconds=written.lease_seconds,
     )
-    return SharedState(
+    state = SharedState(
         counters,
         least_processes=workers * written.replicas,
         lease_seconds=written.lease_seconds,
         on_away=metrics.redis_is_away,
     )
+    process = f"{os.getpid()}-{os.urandom(6).hex()}"
+    board = RedisBoard(counters, "deployments")
+    return state, lambda deployments: Sharing(deployments, board, process).running()
+
+
+def _configure(deployments: Deployments, compiled: Compiled, metrics: Metrics) -> None:
+    """What the configuration says of deployments. Each process has its part of their limits."""
+    config = compiled.config
+    replicas = config.redis.replicas if config.redis is not None else 1
+    policies = {name: terms.of_upstream(written) for name, written in config.upstreams.items()}
+    share = worker_count(config) * replicas
+    deployments.configure(compiled.models.values(), policies, metrics, share)
 
 
 def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:
@@ -196,13 +225,6 @@ def _upstreams(config: schema.Config, client: HTTPClient) -> dict[str, Upstream]
 
 
 def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstream:
-    times = written.timeouts
-    timeouts = Timeouts(
-        connect=times.connect_seconds,
-        first_byte=times.first_byte_seconds,
-        idle=times.idle_seconds,
-        total=times.total_seconds,
-    )
     headers: dict[str, str] = {}
     stream_usage = True
     if isinstance(written, schema.SimulatedUpstream):
@@ -213,4 +235,5 @@ def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstre
         if written.api_key is not None:
             headers["Authorization"] = f"Bearer {written.api_key.get_secret_value()}"
         headers |= {key: value.get_secret_value() for key, value in written.headers.items()}
-    return HTTPUpstream(name, base_url, headers, timeouts, client, stream_usage=stream_usage)
+    times = terms.timeouts(written.timeouts)
+    return HTTPUpstream(name, base_url, headers, times, client, stream_usage=stream_usage)

@@ -23,9 +23,9 @@ from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
+from app.delivery.terms import of_route
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
-from app.exchange.terms import Retries, Terms, TimeoutsOrNone
 from app.routing.artifact import Artifact, load_artifact
 from app.routing.budget import Budget
 from app.routing.encoder.base import Encoder
@@ -267,37 +267,12 @@ def _route(
         encode=_encode(written, objective, artifact),
         margin=Margin(written.encode_margin, written.encode_share),
         pace=objective.pace if isinstance(objective, Budget) else None,
-        terms=_terms(written),
+        terms=of_route(written),
     )
     if written.when_budget_low is None:
         return route
     thrifty = _objective(written.when_budget_low.objective, candidates, baseline, artifact, workers)
     return replace(route, thrifty=replace(route, objective=thrifty))
-
-
-def _terms(written: schema.Route) -> Terms:
-    times = written.timeouts
-    return Terms(
-        TimeoutsOrNone(
-            connect=times.connect_seconds,
-            first_byte=times.first_byte_seconds,
-            idle=times.idle_seconds,
-            total=times.total_seconds,
-        ),
-        None if written.retries is None else retries(written.retries),
-        written.on_content_refusal,
-    )
-
-
-def retries(written: schema.Retries) -> Retries:
-    """From the YAML's form."""
-    return Retries(
-        attempts=written.attempts,
-        base_seconds=written.base_seconds,
-        max_seconds=written.max_seconds,
-        wait_seconds=written.wait_seconds,
-        budget_share=written.budget_share,
-    )
 
 
 def _encode(written: schema.Route, objective: Objective, artifact: Artifact | None) -> Encode:

@@ -18,11 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
 from app.accounting.caller import ANONYMOUS
-from app.api import probes, wire
+from app.api import deployments, probes, wire
 from app.api.access import CALLER, Access
 from app.api.openai import decision, models
 from app.api.openai.chat import ChatDoor
 from app.config.schema import Server
+from app.delivery.gate import Gate
 from app.errors import (
     CallerError,
     GatewayError,
@@ -80,12 +81,19 @@ def application(
         redirect_slashes=False,
     )
     app.access = access
-    chat = ChatDoor(pipeline, limits, access)
+    gate = Gate(
+        limits.max_concurrent_requests,
+        queue=limits.queue_requests,
+        seconds=limits.queue_seconds,
+        metrics=pipeline.metrics,
+    )
+    chat = ChatDoor(pipeline, limits, access, gate)
     app.hot = {("POST", CHAT): chat}
     # Also in the table, for 405 on other methods and for who mounts the application.
     app.router.routes.append(Route(CHAT, chat, methods=["POST"]))
     app.include_router(models.doors(pipeline.names))
     app.include_router(decision.doors(pipeline, limits))
+    app.include_router(deployments.doors(access, pipeline.deployments))
     app.include_router(probes.doors(pipeline.metrics, access, pipeline.readiness))
     app.add_exception_handler(GatewayError, _refused)
     app.add_exception_handler(StarletteHTTPException, _http_error)

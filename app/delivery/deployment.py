@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from app.catalog.model import Deployment
 from app.delivery import outliers
-from app.delivery.health import USUAL_BREAKER, Breaker, BreakerSettings, Verdict
+from app.delivery.health import USUAL_BREAKER, Breaker, BreakerSettings, State, Verdict
 from app.delivery.retries import RetryBudget
 from app.exchange.terms import USUAL_RETRIES, Retries
 from app.state.base import Ask, Kind, Limit
@@ -57,6 +57,10 @@ class Owner(Protocol):
         """A breaker has opened or a cooldown has begun."""
         ...
 
+    def changed(self, state: DeploymentState, to: State) -> None:
+        """A breaker has come to another state."""
+        ...
+
 
 class DeploymentState:
     """One deployment. Its methods never wait."""
@@ -64,7 +68,7 @@ class DeploymentState:
     def __init__(self, owner: Owner, deployment: Deployment, policy: UpstreamPolicy) -> None:
         self._owner = owner
         self.deployment, self.policy = deployment, policy
-        self.breaker = Breaker(policy.breaker, owner.clock, self._opened)
+        self.breaker = Breaker(policy.breaker, owner.clock, self._changed)
         self.budget = RetryBudget(owner.clock)
         self.cooldown_until = 0.0
         self.in_flight = 0
@@ -187,8 +191,10 @@ class DeploymentState:
     def time(self) -> float:
         return self._owner.clock()
 
-    def _opened(self, reason: str) -> None:
-        self._owner.tell(self, "open", reason, self.breaker.until or 0.0)
+    def _changed(self, to: State, reason: str) -> None:
+        self._owner.changed(self, to)
+        if to == "open":
+            self._owner.tell(self, "open", reason, self.breaker.until or 0.0)
 
 
 class Seat:

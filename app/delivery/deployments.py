@@ -12,6 +12,7 @@ from time import monotonic
 from app.catalog.model import Deployment, Model
 from app.delivery.balance import ordered
 from app.delivery.deployment import USUAL_POLICY, DeploymentState, Event, UpstreamPolicy
+from app.delivery.health import State
 from app.state.memory import MemoryState
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
@@ -57,13 +58,19 @@ class Deployments:
                     self._states[deployment.name] = known
             self.of(model)
         for state in self:
-            self._show(state)
+            self.changed(state, state.breaker.state)
 
     def __iter__(self) -> Iterator[DeploymentState]:
         return iter(self._states.values())
 
     def get(self, name: str) -> DeploymentState | None:
         return self._states.get(name)
+
+    def by_model(self) -> Iterator[tuple[Model, DeploymentState]]:
+        """Every deployment with its model."""
+        for model, states in self._of_model.values():
+            for state in states:
+                yield model, state
 
     def of(self, model: Model) -> tuple[DeploymentState, ...]:
         """The states of a model's deployments, as they stand in the configuration."""
@@ -98,14 +105,10 @@ class Deployments:
         if self._metrics is not None:
             self._metrics.retried(state.name, sent=sent)
 
-    def show(self) -> None:
-        """Bring the metrics of what is happening now up to date."""
-        for state in self:
-            self._show(state)
-
-    def _show(self, state: DeploymentState) -> None:
+    def changed(self, state: DeploymentState, to: State) -> None:
+        """A breaker has come to another state."""
         if self._metrics is not None:
-            self._metrics.deployment_is(state.name, state.breaker.state)
+            self._metrics.deployment_is(state.name, to)
 
     def _state(self, deployment: Deployment) -> DeploymentState:
         state = self._states.get(deployment.name)

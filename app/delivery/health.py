@@ -88,21 +88,22 @@ class Window:
 
 
 class Breaker:
-    """`on_open` is told why, each time it opens: `errors`, `slow`, `probe`, `outlier` or `told`."""
+    """`on_change` is told each state that it comes to, and why it opens: `errors`, `slow`, `probe`,
+    `outlier` or `told`."""
 
-    __slots__ = ("_clock", "_good", "_on_open", "_probing", "_seconds", "_settings", "until",
+    __slots__ = ("_clock", "_good", "_on_change", "_probing", "_seconds", "_settings", "until",
                  "window")  # fmt: skip
 
     def __init__(
         self,
         settings: BreakerSettings | None,
         clock: Callable[[], float],
-        on_open: Callable[[str], None] = lambda reason: None,
+        on_change: Callable[[State, str], None] = lambda state, reason: None,
     ) -> None:
         """Without settings it never opens by itself."""
         self._settings = settings
         self._clock = clock
-        self._on_open = on_open
+        self._on_change = on_change
         self.window = Window(settings.window_seconds if settings else 30.0, clock)
         self.until: float | None = None
         """When it may be probed, or may be since; None while closed."""
@@ -143,6 +144,7 @@ class Breaker:
         if self.until is None or self._probing or self._clock() < self.until:
             return False
         self._probing = True
+        self._on_change("half_open", "probe")
         return True
 
     def leave(self, verdict: Verdict, *, slow: bool = False, probe: bool = False) -> None:
@@ -193,7 +195,7 @@ class Breaker:
         self._seconds = min(max(longer, settings.open_seconds), settings.max_open_seconds)
         self.until = self._clock() + self._seconds
         self._good = 0
-        self._on_open(reason)
+        self._on_change("open", reason)
 
     def open_until(self, until: float) -> None:
         """Another process has found it failing."""
@@ -203,8 +205,11 @@ class Breaker:
         self.until = min(until, self._clock() + settings.max_open_seconds)
         self._seconds = settings.open_seconds
         self._good = 0
-        self._on_open("told")
+        self._on_change("open", "told")
 
     def _close(self) -> None:
-        self.until, self._probing, self._good, self._seconds = None, False, 0, 0.0
+        was, self.until = self.until, None
+        self._probing, self._good, self._seconds = False, 0, 0.0
         self.window.clear()
+        if was is not None:
+            self._on_change("closed", "recovered")

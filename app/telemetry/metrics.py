@@ -359,7 +359,6 @@ class Metrics:
         """Count a breaker that opens, or a cooldown that begins."""
         if event == "open":
             self._child(self.openings, name, reason).inc()
-            self.deployment_is(name, "open")
         else:
             self._child(self.cooldowns, name).inc()
 

@@ -22,6 +22,7 @@ _TOO_LONG_CODES = frozenset(
         "model_max_prompt_tokens_exceeded",  # GitHub Models
     }
 )
+# ruff: noqa: ISC004 - a pattern may be longer than a line
 _TOO_LONG = re.compile(
     "|".join(
         [
@@ -33,11 +34,13 @@ _TOO_LONG = re.compile(
             r"input length and `?max_tokens`? exceed context limit",
             r"input is too long(?: for (?:the )?requested model)?",
             # Gemini: (N) exceeds the maximum number of tokens allowed (M)
-            r"input token count\b.{0,40}?exceeds the maximum number of(?: \w+)+(?: \((?P<c>[\d,]+)\))?",
+            r"input token count\b.{0,40}?exceeds the maximum number of tokens"
+            r"(?: allowed \((?P<c>[\d,]+)\))?",
             # Mistral
             r"too large for model with (?P<d>[\d,]+) maximum context length",
             # Together and Hugging Face's servers
-            r"inputs`?(?: tokens)?(?: \+ `?max_new_tokens`?)? must (?:be <=|have less than) (?P<e>[\d,]+)",
+            r"inputs`?(?: tokens)?(?: \+ `?max_new_tokens`?)?"
+            r" must (?:be <=|have less than) (?P<e>[\d,]+)",
             # xAI
             r"maximum prompt length is (?P<f>[\d,]+)",
             # Groq

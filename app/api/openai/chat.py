@@ -9,8 +9,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.api import wire
 from app.api.access import Access
+from app.api.asked import asked
 from app.config.schema import Server
-from app.errors import GatewayError
+from app.delivery.gate import Gate
+from app.errors import GatewayError, Overloaded
 from app.exchange.reply import StreamReply
 from app.exchange.request import Request
 from app.pipeline import Pipeline
@@ -24,6 +26,7 @@ class ChatDoor:
     pipeline: Pipeline
     limits: Server
     access: Access
+    gate: Gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -37,19 +40,24 @@ class ChatDoor:
         except wire.ClientGone:
             return
         with wire.hang_up_cancels(receive):
-            reply = await self.pipeline.chat(request, caller)
-            if isinstance(reply, StreamReply):
-                await wire.send_stream(send, reply)
-            else:
-                await wire.send_reply(send, reply)
+            try:
+                async with self.gate:
+                    reply = await self.pipeline.chat(request, caller)
+                    if isinstance(reply, StreamReply):
+                        await wire.send_stream(send, reply)
+                    else:
+                        await wire.send_reply(send, reply)
+            except Overloaded as error:
+                await wire.send_reply(send, self.pipeline.refuse(request.id, started, error))
 
 
 async def read_request(scope: Scope, receive: Receive, limits: Server, started: float) -> Request:
     """A checked request. Raises CallerError or ClientGone."""
+    terms = asked(scope)
     body = await wire.read_body(
         receive, limit=limits.max_body_bytes, seconds=limits.body_timeout_seconds
     )
-    return openai_chat.parse(
+    request = openai_chat.parse(
         body,
         request_id=wire.new_request_id(),
         started=started,
@@ -57,3 +65,5 @@ async def read_request(scope: Scope, receive: Receive, limits: Server, started: 
         max_images=limits.max_images,
         debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
     )
+    request.asked = terms
+    return request
