@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from time import time
 
 from app.delivery.upstreams.base import Upstream
@@ -33,7 +34,9 @@ def error_of(
     error = _of_request(upstream, status, body) or _of_status(upstream, status, headers, body)
     error.charged = False
     if status == 429 or status >= 500:
-        error.wait_seconds = wait_seconds(headers, body if status == 429 else b"", time())
+        error.wait_seconds = wait = wait_seconds(headers, body if status == 429 else b"", time())
+        if status == 429 and wait is not None and not error.headers:
+            error.headers = (("retry-after", str(max(ceil(wait), 1))),)
     return error
 
 
