@@ -23,6 +23,7 @@ from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
+from app.delivery.cache.terms import Terms
 from app.delivery.terms import of_route
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
@@ -58,6 +59,8 @@ class Compiled:
     keyring: Keyring
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
+    cached: Mapping[str, Terms] = field(default_factory=dict)
+    """What is answered from the cache, by the name of a route or model."""
     ready: Mapping[str, Ready] = field(default_factory=dict)
     """Prices that the file leaves out and a library knows, by deployment."""
 
@@ -88,7 +91,10 @@ def compile_config(loaded: Loaded) -> Compiled:
     names = _names(config, models, artifacts)
     problems += _blind_routes(loaded, names)
     encoder = None
-    if any(route.encode != "never" for route in names.routes.values()):
+    cached = cache_terms(config, names)
+    if any(route.encode != "never" for route in names.routes.values()) or any(
+        terms.semantic for terms in cached.values()
+    ):
         try:
             encoder = _encoder(config.encoder, folder)
         except ArtifactError as error:
@@ -106,7 +112,33 @@ def compile_config(loaded: Loaded) -> Compiled:
         *_doubts(loaded, models, artifacts),
         *limit_checks.doubts(loaded, worker_count(config)),
     )
-    return Compiled(config, models, names, encoder, keys, warnings, ready)
+    return Compiled(config, models, names, encoder, keys, warnings, cached, ready)
+
+
+def cache_terms(config: schema.Config, names: Names) -> dict[str, Terms]:
+    """What holds for the cache, by route and by model; empty where nothing is cached."""
+    told: dict[str, Terms] = {}
+    for name, written in config.routes.items():
+        cache = _cache_of(config, written)
+        if cache is not None:
+            route = names.routes[name]
+            told[name] = Terms.compile(cache, name, (*route.candidates, *route.fallbacks))
+    if config.cache is not None:
+        for name, model in names.models.items():
+            told[name] = Terms.compile(config.cache, name, (model,))
+    return told
+
+
+def _cache_of(config: schema.Config, route: schema.Route) -> schema.Cache | None:
+    match route.cache:
+        case None:
+            return config.cache
+        case False:
+            return None
+        case True:
+            return config.cache or schema.Cache()
+        case terms:
+            return (config.cache or schema.Cache()).for_route(terms)
 
 
 def worker_count(config: schema.Config) -> int:

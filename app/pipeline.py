@@ -20,6 +20,8 @@ from app.accounting.most import Size
 from app.accounting.settlement import Settlement
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
+from app.delivery.cache.answers import AnswerCache, Place
+from app.delivery.cache.replay import Hit
 from app.delivery.deployments import Deployments
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
@@ -46,6 +48,9 @@ from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
 from app.wire.openai_chat import error_body, read_error
 
+_REPLAY_SECONDS = 600.0
+"""For a client to take a stream that is there already."""
+
 
 @dataclass(slots=True)
 class Pipeline:
@@ -59,6 +64,7 @@ class Pipeline:
     metrics: Metrics
     ledger: Ledger | None = None
     deployments: Deployments = field(default_factory=Deployments)
+    cache: AnswerCache | None = None
 
     async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
@@ -70,6 +76,12 @@ class Pipeline:
             self.limits.foresee(applied)
             facts = inspect(request.payload)
             record.expected_input_tokens = facts.input_tokens
+            place: Place | None = None
+            if self.cache is not None:
+                found = await self.cache.look(request, target, facts.tool_results, caller, record)
+                if isinstance(found, Hit):
+                    return await self._again(request, record, facts, applied, found)
+                place = found
             most = size(request, facts, record.at)
             decision = await self.decide(target, facts, record, applied, most)
             afford = partial(self.limits.afford, record) if record.hold else None
@@ -89,8 +101,8 @@ class Pipeline:
         if record.model != decision.chosen.name:
             record.decision = "fallback"
         if isinstance(result, Whole):
-            return self._whole(request, record, decision, result)
-        return self._stream(request, record, decision, result)
+            return self._whole(request, record, decision, result, place)
+        return self._stream(request, record, decision, result, place)
 
     def refuse(self, request_id: str, started: float, error: GatewayError) -> Reply:
         """Answer what never became a request; it is counted like any other."""
@@ -165,14 +177,48 @@ class Pipeline:
 
     # --- what goes back -----------------------------------------------------------------------
 
-    def _whole(self, request: Request, record: Record, decision: Decision, result: Whole) -> Reply:
+    async def _again(
+        self, request: Request, record: Record, facts: Facts, applied: Applied, hit: Hit
+    ) -> Reply | StreamReply:
+        """An answer from the cache. Raises LimitReached."""
+        record.decision, record.reason = "cached", hit.reason
+        record.decide_seconds = perf_counter() - record.received
+        self.metrics.decided(record, None)
+        record.hold = await self.limits.count(record.request_id, applied, hit.baseline)
+        record.model = hit.model
+        if self.ledger is not None:
+            self.decider.keep(record, facts.instruction, self.ledger)
+        self.settlement.settle(record, hit, "ok", 200)
+        told = headers(record, debug=request.debug)
+        if not request.stream:
+            return Reply(200, hit.body, headers=told)
+        until = asyncio.get_running_loop().time() + _REPLAY_SECONDS
+        return StreamReply(hit.events(), _nothing_to_close, until, told)
+
+    def _whole(
+        self,
+        request: Request,
+        record: Record,
+        decision: Decision,
+        result: Whole,
+        place: Place | None,
+    ) -> Reply:
         self.settlement.settle(record, decision, "ok", 200)
+        if place is not None:
+            place.keep("whole", result.body, record)
         return Reply(200, result.body, headers=headers(record, debug=request.debug))
 
     def _stream(
-        self, request: Request, record: Record, decision: Decision, opened: Opened
+        self,
+        request: Request,
+        record: Record,
+        decision: Decision,
+        opened: Opened,
+        place: Place | None,
     ) -> StreamReply:
         record.first_token_seconds = perf_counter() - request.received
+        if place is not None:
+            opened.reader.keep(place.most_bytes)
 
         def ended(outcome: str) -> None:
             # The attempt looked well at its first event; how it ended is known only now.
@@ -181,6 +227,8 @@ class Pipeline:
             noted.usage, noted.usage_fault = reader.usage, reader.usage_fault
             status = CLIENT_CLOSED if outcome == "client_gone" else 200
             self.settlement.settle(record, decision, outcome, status)
+            if place is not None and outcome == "ok":
+                place.keep_stream(reader, record)
 
         relay = Relay(opened, ended)
         told = headers(record, debug=request.debug)
@@ -200,3 +248,7 @@ class Pipeline:
         else:
             body = error_body(error.message, error.type, error.param, error.code)
         return Reply(error.status, body, headers=[*error.headers, *headers(record, debug=debug)])
+
+
+def _nothing_to_close() -> None:
+    """Nobody is at work for an answer that is there already."""

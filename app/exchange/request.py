@@ -27,3 +27,5 @@ class Request:
     include_usage: bool = False
     """The client asked for the usage chunk of its stream itself."""
     asked: Asked = NOTHING_ASKED
+    cache_control: str | None = None
+    """The header of this name; None where nothing is cached."""

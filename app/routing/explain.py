@@ -29,6 +29,8 @@ REASONS = {
     "only_fallbacks": "no candidate can serve this request, a fallback can",
     "prediction_failed": "prediction failed; the baseline, or else the dearest that can, is safe",
     "pinned": "the request names this model",
+    "cache_exact": "the same was asked before, and the answer kept",
+    "cache_similar": "a question of the same meaning was asked before, and the answer kept",
 }
 """Every reason a decision can have: a closed vocabulary, also a metric label."""
 

@@ -33,7 +33,9 @@ class ChatDoor:
         try:
             # Before the body: who has no key can't make the gateway hold one.
             caller = await self.access.caller(scope)
-            request = await read_request(scope, receive, self.limits, started)
+            request = await read_request(
+                scope, receive, self.limits, started, caches=self.pipeline.cache is not None
+            )
         except GatewayError as error:
             await wire.send_reply(send, self.pipeline.refuse(wire.new_request_id(), started, error))
             return
@@ -51,7 +53,9 @@ class ChatDoor:
                 await wire.send_reply(send, self.pipeline.refuse(request.id, started, error))
 
 
-async def read_request(scope: Scope, receive: Receive, limits: Server, started: float) -> Request:
+async def read_request(
+    scope: Scope, receive: Receive, limits: Server, started: float, *, caches: bool = False
+) -> Request:
     """A checked request. Raises CallerError or ClientGone."""
     terms = asked(scope)
     body = await wire.read_body(
@@ -64,6 +68,7 @@ async def read_request(scope: Scope, receive: Receive, limits: Server, started: 
         received=perf_counter(),
         max_images=limits.max_images,
         debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
+        cache_control=wire.header(scope, b"cache-control") if caches else None,
     )
     request.asked = terms
     return request
