@@ -17,6 +17,7 @@ import gzip
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from app.compiling import router_directory
 from app.delivery.cache.likeness import signature
+from app.delivery.cache.nearest import Asked, Nearest
 from app.lab.embedding import EmbeddingCache, default_cache, embed_all
 from app.routing.encoder.onnx import OnnxEncoder
 from benchmarks.machine import describe
@@ -62,7 +64,7 @@ def main() -> None:
                     for how, reworded in REWORDINGS.items()
                 },
             }
-    report = {"machine": describe(), "sets": told}
+    report = {"machine": describe(), "sets": told, "search": _search()}
     print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
 
 
@@ -109,7 +111,9 @@ def _found(
 ) -> dict[str, Any]:
     """By level, the share of reworded prompts that are found."""
     step = max(len(signed) // count, 1)
-    rows = [row for row in range(0, len(signed), step) if reworded(signed[row][0]) != signed[row][0]]
+    rows = [
+        row for row in range(0, len(signed), step) if reworded(signed[row][0]) != signed[row][0]
+    ]
     if not rows:
         return {}
     texts = [reworded(signed[row][0]) for row in rows]
@@ -121,18 +125,30 @@ def _found(
     }
 
 
-def _options_parser() -> argparse.ArgumentParser:
+def _search(questions: int = 5_000, searches: int = 500) -> dict[str, float]:
+    """How long it takes to look into a group of questions, in milliseconds."""
+    dice = np.random.default_rng(7)
+    vectors = dice.normal(size=(questions, 384)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    nearest = Nearest(questions)
+    for row, vector in enumerate(vectors):
+        nearest.add(b"group", Asked(row.to_bytes(16, "big"), b"same"), vector)
+    times = []
+    for vector in vectors[:searches]:
+        started = perf_counter()
+        assert next(iter(nearest.like(b"group", vector, b"same", 0.9)))
+        times.append((perf_counter() - started) * 1_000)
+    return {"questions": questions, "median_ms": round(float(np.median(times)), 3)}
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", nargs="+", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=12_000, help="Prompts of each set.")
     parser.add_argument("--reworded", type=int, default=200, help="Prompts that are reworded.")
-    return parser
-
-
-def _options() -> argparse.Namespace:
-    return _options_parser().parse_args()
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

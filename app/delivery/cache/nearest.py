@@ -21,7 +21,7 @@ from app.delivery.cache.terms import Key
 Vector = NDArray[np.float32]
 
 _MOST_IN_GROUP = 5_000
-"""A search of so many takes half a millisecond. More is known by the last ones alone."""
+"""A search of so many takes a fraction of a millisecond. Of more the last ones are known."""
 _LOOKED_AT = 16
 """Of the most alike, how many are tried: the best may have other numbers or names in it."""
 
@@ -45,6 +45,8 @@ class Nearest:
     """Vectors of questions by group. Holds no answers: who asks checks that there still is one."""
 
     def __init__(self, max_vectors: int) -> None:
+        # A worker is one core: more threads would take turns with other workers, and spin.
+        faiss.omp_set_num_threads(1)
         self._max_vectors = max_vectors
         self._most_in_group = max(min(max_vectors, _MOST_IN_GROUP), 2)
         self._groups: OrderedDict[Key, _Group] = OrderedDict()
