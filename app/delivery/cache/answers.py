@@ -6,7 +6,8 @@ A failure in here is a request that is not answered from the cache, and nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import time
 from typing import Any, NamedTuple
@@ -49,18 +50,28 @@ class Place:
 
     def keep(self, form: Form, body: bytes, record: Record) -> None:
         """Keep an answer that ended well, if it would be given again."""
-        if record.model is None or not is_worth_keeping(body, self.request.payload):
-            return
-        entry = Entry(form, body, record.model, record.usage, self.cache.clock())
-        self.cache.keep(self, entry)
+        with _harmless("an answer was not kept"):
+            if record.model is not None and is_worth_keeping(body, self.request.payload):
+                entry = Entry(form, body, record.model, record.usage, self.cache.clock())
+                self.cache.keep(self, entry)
 
     def keep_stream(self, reader: StreamReader, record: Record) -> None:
         """The same of a stream that has ended, which its reader has kept."""
-        raw = reader.kept
-        if raw is not None and reader.done and not reader.failed and record.model is not None:
-            # Once more from the beginning: what this client did not ask for, the next one may.
-            events = StreamReader(record.model, hide_usage=False).feed(raw)
-            self.keep("stream", events, record)
+        with _harmless("a stream was not kept"):
+            raw = reader.kept
+            if raw is not None and reader.done and not reader.failed and record.model is not None:
+                # Once more from the beginning: what this client did not ask for, the next one may.
+                events = StreamReader(record.model, hide_usage=False).feed(raw)
+                self.keep("stream", events, record)
+
+
+@contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    """No failure of the cache may fail a request."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        log.exception("%s", what, exc_info=error)
 
 
 class Found(NamedTuple):
@@ -149,17 +160,16 @@ class AnswerCache:
         """The answer to the same question, else to the one most like it."""
         key = place.asked.key
         mark = self._mark(place)
-        try:
+        with _harmless("the cache could not be read"):
             if found := self._usable(place, control, self.memory.get(key)):
                 return found
             entry = await self._ask_others(place, mark)
             if found := self._usable(place, control, entry):
                 self.memory.put(key, found.entry)
                 return found
-            return None if mark is None else await self._find_similar(place, control, mark)
-        except Exception as error:  # noqa: BLE001 - no failure of the cache may fail a request
-            log.exception("the cache could not be read", exc_info=error)
-            return None
+            if mark is not None:
+                return await self._find_similar(place, control, mark)
+        return None
 
     def _usable(
         self,
@@ -218,7 +228,7 @@ class AnswerCache:
         return signature(place.asked.text)
 
     async def _spread(self, place: Place, entry: Entry, mark: bytes | None) -> None:
-        try:
+        with _harmless("an answer was not kept for others"):
             asked, ttl = place.asked, place.terms.ttl_seconds
             if self._shared is not None:
                 await self._shared.put(asked.key, entry, ttl)
@@ -232,8 +242,6 @@ class AnswerCache:
                 self._nearest.add(asked.rest, one, vector)
             if self._shared is not None:
                 await self._shared.add(asked.rest, one, vector, ttl)
-        except Exception as error:  # noqa: BLE001 - the answer has long been given
-            log.exception("an answer was not kept for others", exc_info=error)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         # The event loop itself holds tasks only weakly.

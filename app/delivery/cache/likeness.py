@@ -34,7 +34,8 @@ who's whom whose why will with would write you your
 _NEGATIONS = """
 not no nor never none neither nobody nothing nowhere without cannot can't don't doesn't didn't isn't
 aren't wasn't weren't won't wouldn't shouldn't couldn't haven't hasn't hadn't mustn't unless except
-excluding but barely hardly if or lack absence remove removed removal false true incorrect correct wrong right
+excluding but barely hardly if or lack absence remove removed removal false true
+incorrect correct wrong right
 nicht kein keine keinen ohne nie pas sans jamais sin nunca senza
 """
 _AMOUNTS = """
