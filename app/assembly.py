@@ -39,6 +39,7 @@ from app.delivery.sharing import Sharing
 from app.delivery.upstreams.base import Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
+from app.routing.conversation.sessions import Sessions
 from app.routing.decider import Decider
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
@@ -78,6 +79,7 @@ def application(
     deployments = deployments or Deployments()
     _configure(deployments, compiled, metrics)
     cache = _cache(compiled, embedder, state, metrics)
+    sessions = _sessions(compiled, state)
     ledger = _ledger(loaded, metrics)
     pipeline = Pipeline(
         names=compiled.names,
@@ -89,6 +91,7 @@ def application(
         ledger=ledger,
         deployments=deployments,
         cache=cache,
+        sessions=sessions,
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
@@ -113,6 +116,8 @@ def application(
             yield {"header_timeout_seconds": server.header_timeout_seconds}
         if cache is not None:
             await cache.close()
+        if sessions is not None:
+            await sessions.close()
         await limits.state.close()
         if embedder is not None:
             embedder.close()
@@ -235,6 +240,12 @@ def _cache(
         Nearest(sizes.max_entries) if semantic else None,
         on_change=metrics.cache_holds,
     )
+
+
+def _sessions(compiled: Compiled, state: MemoryState | SharedState) -> Sessions | None:
+    if all(route.affinity is None for route in compiled.names.routes.values()):
+        return None
+    return Sessions(None if isinstance(state, MemoryState) else state)
 
 
 def _ledger(loaded: Loaded, metrics: Metrics) -> Ledger | None:

@@ -23,7 +23,7 @@ from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
-from app.delivery.cache.terms import Terms
+from app.delivery.cache.terms import Terms, cache_terms
 from app.delivery.terms import of_route
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
@@ -38,7 +38,7 @@ from app.routing.margin import Margin
 from app.routing.names import DEFAULT_ROUTE, Names
 from app.routing.objective import Objective, Quality, Threshold, Tradeoff
 from app.routing.pace import Allowance, Pace, PerDay, PerRequest
-from app.routing.route import Encode, Route
+from app.routing.route import Affinity, Encode, Route
 
 WORKERS_VARIABLE = "POINTSMAN_WORKERS"
 """How many processes share what is given for the whole gateway."""
@@ -113,32 +113,6 @@ def compile_config(loaded: Loaded) -> Compiled:
         *limit_checks.doubts(loaded, worker_count(config)),
     )
     return Compiled(config, models, names, encoder, keys, warnings, cached, ready)
-
-
-def cache_terms(config: schema.Config, names: Names) -> dict[str, Terms]:
-    """What holds for the cache, by route and by model; empty where nothing is cached."""
-    told: dict[str, Terms] = {}
-    for name, written in config.routes.items():
-        cache = _cache_of(config, written)
-        if cache is not None:
-            route = names.routes[name]
-            told[name] = Terms.compile(cache, name, (*route.candidates, *route.fallbacks))
-    if config.cache is not None:
-        for name, model in names.models.items():
-            told[name] = Terms.compile(config.cache, name, (model,))
-    return told
-
-
-def _cache_of(config: schema.Config, route: schema.Route) -> schema.Cache | None:
-    match route.cache:
-        case None:
-            return config.cache
-        case False:
-            return None
-        case True:
-            return config.cache or schema.Cache()
-        case terms:
-            return (config.cache or schema.Cache()).for_route(terms)
 
 
 def worker_count(config: schema.Config) -> int:
@@ -300,11 +274,22 @@ def _route(
         margin=Margin(written.encode_margin, written.encode_share),
         pace=objective.pace if isinstance(objective, Budget) else None,
         terms=of_route(written),
+        affinity=_affinity(written),
     )
     if written.when_budget_low is None:
         return route
     thrifty = _objective(written.when_budget_low.objective, candidates, baseline, artifact, workers)
     return replace(route, thrifty=replace(route, objective=thrifty))
+
+
+def _affinity(written: schema.Route) -> Affinity | None:
+    terms = written.affinity
+    if terms is None:
+        # A promise was calibrated on requests that are decided one by one.
+        terms = written.objective.kind != "guarantee"
+    if isinstance(terms, bool):
+        return Affinity() if terms else None
+    return Affinity(**terms.model_dump())
 
 
 def _encode(written: schema.Route, objective: Objective, artifact: Artifact | None) -> Encode:

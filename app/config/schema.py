@@ -19,6 +19,8 @@ from app.config.accounts import Limits as Limits
 from app.config.accounts import Redis, TagLimits
 from app.config.caching import Cache as Cache
 from app.config.caching import SwitchOrTerms
+from app.config.conversations import Affinity as Affinity
+from app.config.conversations import AffinityOrSwitch
 from app.config.delivery import Balance, RouteTimeouts
 from app.config.delivery import Breaker as Breaker
 from app.config.delivery import Deployment as Deployment
@@ -279,6 +281,11 @@ class Route(Written):
         default="return",
         description="Whether a refusal of the content goes to the client, or the next model is "
         "asked.",
+    )
+    affinity: AffinityOrSwitch | None = Field(
+        default=None,
+        description="Whether a conversation stays with its model. Left out: yes, but with a "
+        "guarantee.",
     )
     cache: SwitchOrTerms | None = Field(
         default=None,

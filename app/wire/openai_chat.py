@@ -69,6 +69,7 @@ def parse(
     received: float,
     max_images: int,
     debug: bool = False,
+    session: str | None = None,
     cache_control: str | None = None,
 ) -> Request:
     """Read and check a request body. Raises InvalidJSON or InvalidField, naming the field."""
@@ -95,6 +96,7 @@ def parse(
         received=received,
         debug=debug,
         include_usage=options.get("include_usage") is True,
+        session=session,
         cache_control=cache_control,
     )
 

@@ -11,8 +11,10 @@ import orjson
 
 from app.accounting.caller import Caller
 from app.catalog.model import Model
+from app.config import schema
 from app.config.caching import Cache, CacheScope
 from app.exchange.request import Request
+from app.routing.names import Names
 
 _NO_MATTER = frozenset(
     {
@@ -62,6 +64,32 @@ class Terms:
         if (_USUAL_TEMPERATURE if temperature is None else temperature) > self.max_temperature:
             return "temperature"
         return "store" if payload.get("store") else None
+
+
+def cache_terms(config: schema.Config, names: Names) -> dict[str, Terms]:
+    """What holds for the cache, by route and by model; empty where nothing is cached."""
+    told: dict[str, Terms] = {}
+    for name, written in config.routes.items():
+        cache = _cache_of(config, written)
+        if cache is not None:
+            route = names.routes[name]
+            told[name] = Terms.compile(cache, name, (*route.candidates, *route.fallbacks))
+    if config.cache is not None:
+        for name, model in names.models.items():
+            told[name] = Terms.compile(config.cache, name, (model,))
+    return told
+
+
+def _cache_of(config: schema.Config, route: schema.Route) -> Cache | None:
+    match route.cache:
+        case None:
+            return config.cache
+        case False:
+            return None
+        case True:
+            return config.cache or Cache()
+        case terms:
+            return (config.cache or Cache()).for_route(terms)
 
 
 @dataclass(frozen=True, slots=True)
