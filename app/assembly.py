@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
@@ -30,17 +30,25 @@ from app.config.load import Loaded, load
 from app.dashboard import doors as dashboard
 from app.dashboard.source import Source
 from app.delivery import terms
+from app.delivery.cache.answers import AnswerCache
+from app.delivery.cache.memory import Memory
+from app.delivery.cache.nearest import Nearest
+from app.delivery.cache.shared import SharedAnswers
 from app.delivery.deployments import Deployments
 from app.delivery.sharing import Sharing
 from app.delivery.upstreams.base import Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
+from app.routing.conversation.sessions import Sessions
 from app.routing.decider import Decider
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
 from app.state.memory import MemoryState
 from app.telemetry.logs import configure, log
 from app.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from app.state.shared import SharedState
 
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
 LOG_VARIABLE = "POINTSMAN_LOG_LEVEL"
@@ -70,6 +78,8 @@ def application(
     limits = _limiter(compiled, metrics, state)
     deployments = deployments or Deployments()
     _configure(deployments, compiled, metrics)
+    cache = _cache(compiled, embedder, state, metrics)
+    sessions = _sessions(compiled, state)
     ledger = _ledger(loaded, metrics)
     pipeline = Pipeline(
         names=compiled.names,
@@ -80,6 +90,8 @@ def application(
         metrics=metrics,
         ledger=ledger,
         deployments=deployments,
+        cache=cache,
+        sessions=sessions,
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
@@ -102,6 +114,10 @@ def application(
             sharing(deployments),
         ):
             yield {"header_timeout_seconds": server.header_timeout_seconds}
+        if cache is not None:
+            await cache.close()
+        if sessions is not None:
+            await sessions.close()
         await limits.state.close()
         if embedder is not None:
             embedder.close()
@@ -157,7 +173,7 @@ Shares = Callable[[Deployments], AbstractAsyncContextManager[None]]
 """Runs what tells other gateways of deployments that are to be left alone."""
 
 
-def _state(config: schema.Config, metrics: Metrics) -> tuple[State, Shares]:
+def _state(config: schema.Config, metrics: Metrics) -> tuple[MemoryState | SharedState, Shares]:
     """The counters of limits, and what else goes over the same Redis."""
     workers = worker_count(config)
     if config.redis is None:
@@ -204,6 +220,32 @@ def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:
         cache_entries=compiled.config.encoder.cache_entries,
         on_encode=metrics.encoded,
     )
+
+
+def _cache(
+    compiled: Compiled,
+    embedder: Embedder | None,
+    state: MemoryState | SharedState,
+    metrics: Metrics,
+) -> AnswerCache | None:
+    if not compiled.cached:
+        return None
+    sizes = compiled.config.cache or schema.Cache()
+    semantic = any(terms.semantic for terms in compiled.cached.values())
+    return AnswerCache(
+        compiled.cached,
+        Memory(sizes.max_entries, sizes.max_bytes),
+        embedder,
+        None if isinstance(state, MemoryState) else SharedAnswers(state),
+        Nearest(sizes.max_entries) if semantic else None,
+        on_change=metrics.cache_holds,
+    )
+
+
+def _sessions(compiled: Compiled, state: MemoryState | SharedState) -> Sessions | None:
+    if all(route.affinity is None for route in compiled.names.routes.values()):
+        return None
+    return Sessions(None if isinstance(state, MemoryState) else state)
 
 
 def _ledger(loaded: Loaded, metrics: Metrics) -> Ledger | None:

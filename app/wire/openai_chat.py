@@ -69,6 +69,8 @@ def parse(
     received: float,
     max_images: int,
     debug: bool = False,
+    session: str | None = None,
+    cache_control: str | None = None,
 ) -> Request:
     """Read and check a request body. Raises InvalidJSON or InvalidField, naming the field."""
     try:
@@ -94,6 +96,8 @@ def parse(
         received=received,
         debug=debug,
         include_usage=options.get("include_usage") is True,
+        session=session,
+        cache_control=cache_control,
     )
 
 
@@ -234,8 +238,8 @@ class StreamReader:
     """
 
     __slots__ = (
-        "_hide_usage", "_model_name", "_pattern", "_replacement", "_tier", "done", "failed",
-        "finished", "text_bytes", "usage", "usage_fault",
+        "_hide_usage", "_kept", "_model_name", "_pattern", "_replacement", "_room", "_tier", "done",
+        "failed", "finished", "text_bytes", "usage", "usage_fault",
     )  # fmt: skip
 
     def __init__(self, model_name: str, *, hide_usage: bool) -> None:
@@ -244,6 +248,8 @@ class StreamReader:
         self._pattern: bytes | None = None
         self._replacement = b""
         self._tier: str | None = None
+        self._kept: list[bytes] | None = None
+        self._room = 0
         self.usage: Usage | None = None
         self.usage_fault: str | None = None
         """What was wrong with the last usage that was reported."""
@@ -267,10 +273,24 @@ class StreamReader:
                 return True
         return False
 
+    def keep(self, most_bytes: int) -> None:
+        """Keep what comes, as the upstream sends it, unless it is more than so much."""
+        self._kept, self._room = [], most_bytes
+
+    @property
+    def kept(self) -> bytes | None:
+        """All that came; None if it was not to be kept, or was too much."""
+        return None if self._kept is None else b"".join(self._kept)
+
     def feed(self, block: bytes) -> bytes:
         """A block of whole events, as the client should see it; nothing after the stream's end."""
         if self.done:
             return b""
+        if self._kept is not None:
+            self._room -= len(block)
+            self._kept.append(block)
+            if self._room < 0:
+                self._kept = None
         self.text_bytes += sum(map(len, _TEXT.findall(block)))
         if b'"usage"' in block and block.count(b'"usage"') != block.count(b'"usage":null'):
             block = self._take_usage(block)

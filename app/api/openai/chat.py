@@ -15,8 +15,10 @@ from app.delivery.gate import Gate
 from app.errors import GatewayError, Overloaded
 from app.exchange.reply import StreamReply
 from app.exchange.request import Request
-from app.pipeline import Pipeline
+from app.pipeline import Heeded, Pipeline
 from app.wire import openai_chat
+
+_SESSION_HEADERS = (b"x-session-id", b"x-conversation-id", b"x-claude-code-session-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class ChatDoor:
         try:
             # Before the body: who has no key can't make the gateway hold one.
             caller = await self.access.caller(scope)
-            request = await read_request(scope, receive, self.limits, started)
+            request = await read_request(
+                scope, receive, self.limits, started, reads=self.pipeline.reads
+            )
         except GatewayError as error:
             await wire.send_reply(send, self.pipeline.refuse(wire.new_request_id(), started, error))
             return
@@ -51,8 +55,16 @@ class ChatDoor:
                 await wire.send_reply(send, self.pipeline.refuse(request.id, started, error))
 
 
-async def read_request(scope: Scope, receive: Receive, limits: Server, started: float) -> Request:
-    """A checked request. Raises CallerError or ClientGone."""
+async def read_request(
+    scope: Scope,
+    receive: Receive,
+    limits: Server,
+    started: float,
+    *,
+    reads: frozenset[Heeded] = frozenset(),
+) -> Request:
+    """A checked request, with those of its headers that somebody heeds. Raises CallerError or
+    ClientGone."""
     terms = asked(scope)
     body = await wire.read_body(
         receive, limit=limits.max_body_bytes, seconds=limits.body_timeout_seconds
@@ -64,6 +76,14 @@ async def read_request(scope: Scope, receive: Receive, limits: Server, started: 
         received=perf_counter(),
         max_images=limits.max_images,
         debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
+        session=_session(scope) if "session" in reads else None,
+        cache_control=wire.header(scope, b"cache-control") if "cache-control" in reads else None,
     )
     request.asked = terms
     return request
+
+
+def _session(scope: Scope) -> str | None:
+    """The conversation that a client names; an empty name is none."""
+    found = (wire.header(scope, name) for name in _SESSION_HEADERS)
+    return next((name.strip() for name in found if name and name.strip()), None)

@@ -43,7 +43,9 @@ def doors(pipeline: Pipeline, limits: Server) -> APIRouter:
         request: Request, neighbours: Annotated[int, Query(ge=0, le=50)] = 5
     ) -> dict[str, Any] | Response:
         try:
-            chat = await read_request(request.scope, request.receive, limits, perf_counter())
+            chat = await read_request(
+                request.scope, request.receive, limits, perf_counter(), reads=pipeline.reads
+            )
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)  # nobody reads it
         return await pipeline.explain(chat, neighbours, request.scope[CALLER])
