@@ -1,0 +1,50 @@
+"""Bodies that are more than they seem: compressed, inflating to far more, or without an end."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+_GZIP = 16 + zlib.MAX_WBITS
+_FILLER = b"x" * (1024 * 1024)
+_BLOCK = b" " * (64 * 1024)
+_BOMB_HEAD = (
+    b'{"id":"chatcmpl-bomb","object":"chat.completion","created":1,"model":"bomb",'
+    b'"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"'
+)
+_BOMB_TAIL = b'"}}]}'
+
+
+def pieces_of(pieces: list[bytes], *, gzip: bool, bomb: int, stream: bool) -> Iterator[bytes]:
+    """The pieces as they are, or compressed; of a bomb, its text in their place."""
+    if not (gzip or bomb):
+        return iter(pieces)
+    return _compressed(_bomb(bomb, stream=stream) if bomb else iter(pieces))
+
+
+def endless_body(pieces: list[bytes], kind: str, *, stream: bool) -> Iterator[bytes]:
+    """The first pieces, and then more and more: blanks, one event's text, or chunks with text."""
+    if not stream:
+        # What a JSON text may begin with: it can't be told from a slow good one.
+        while True:
+            yield _BLOCK
+    yield from pieces[:2]
+    if kind == "event":
+        yield b'data: {"choices":[{"index":0,"delta":{"content":"'
+    more = pieces[1] if kind == "chunks" else _BLOCK
+    while True:
+        yield more
+
+
+def _bomb(size: int, *, stream: bool) -> Iterator[bytes]:
+    yield (b"data: " if stream else b"") + _BOMB_HEAD
+    for _ in range(size // len(_FILLER)):
+        yield _FILLER
+    yield _BOMB_TAIL + (b"\n\n" if stream else b"")
+
+
+def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(wbits=_GZIP)
+    for piece in pieces:
+        yield packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
+    yield packer.flush()
