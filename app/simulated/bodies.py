@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 
-_GZIP = 16 + zlib.MAX_WBITS
+_GZIP_HEAD = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
 _FILLER = b"x" * (1024 * 1024)
 _BLOCK = b" " * (64 * 1024)
 _BOMB_HEAD = (
@@ -44,7 +45,15 @@ def _bomb(size: int, *, stream: bool) -> Iterator[bytes]:
 
 
 def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(wbits=_GZIP)
+    """A gzip file. A full flush after each piece forgets what came before, so that a piece that
+    comes again is compressed once: a bomb would cost whom it does not aim at."""
+    yield _GZIP_HEAD
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    check, size, last, packed = 0, 0, None, b""
     for piece in pieces:
-        yield packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
-    yield packer.flush()
+        if piece is not last:
+            packed = packer.compress(piece) + packer.flush(zlib.Z_FULL_FLUSH)
+            last = piece
+        check, size = zlib.crc32(piece, check), size + len(piece)
+        yield packed
+    yield packer.flush() + struct.pack("<II", check, size % (1 << 32))

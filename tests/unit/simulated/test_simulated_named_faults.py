@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import socket
 import ssl
-import zlib
 from typing import Any
 
 import httpx2
@@ -126,7 +125,6 @@ def test_a_bomb_is_a_sound_answer_once_inflated(upstream: Control) -> None:
     assert len(packed) < 200_000
     answer = orjson.loads(gzip.decompress(packed))
     assert len(answer["choices"][0]["message"]["content"]) == 32 * 1024 * 1024
-    assert zlib.crc32(packed)
 
 
 def unchunked(body: bytes) -> bytes:
