@@ -48,7 +48,7 @@ class Behaviour:
     gzip_bomb_bytes: int = 0
     """Compressed, with a content of so many bytes once it is inflated."""
     endless: str | None = None
-    """What never ends: the `head`, the `body`, one `event`, or the `chunks` of a stream."""
+    """What never ends: the `head`, the `body`, or of a stream one `event` or its `chunks`."""
     drip_bytes: int | None = None
     """Send so many bytes at a time."""
     drip_seconds: float = 0.05

@@ -23,13 +23,11 @@ def pieces_of(pieces: list[bytes], *, gzip: bool, bomb: int, stream: bool) -> It
     return _compressed(_bomb(bomb, stream=stream) if bomb else iter(pieces))
 
 
-def endless_body(pieces: list[bytes], kind: str, *, stream: bool) -> Iterator[bytes]:
-    """The first pieces, and then more and more: blanks, one event's text, or chunks with text."""
-    if not stream:
-        # What a JSON text may begin with: it can't be told from a slow good one.
-        while True:
-            yield _BLOCK
-    yield from pieces[:2]
+def endless_body(pieces: list[bytes], kind: str) -> Iterator[bytes]:
+    """`body`: only blanks, which JSON and events may begin with, so that it can't be told from a
+    slow good one. Of a stream: the first pieces, and then one `event`, or `chunks` with text."""
+    if kind != "body":
+        yield from pieces[:2]
     if kind == "event":
         yield b'data: {"choices":[{"index":0,"delta":{"content":"'
     more = pieces[1] if kind == "chunks" else _BLOCK

@@ -46,7 +46,7 @@ _IN_SIZE: dict[str, dict[str, Any]] = {
     "endless_head": {"endless": "head"},
     "endless_body": {"endless": "body"},
     "endless_event": {"endless": "event"},
-    "endless_stream": {"endless": "chunks"},
+    "endless_stream": {"endless": "chunks", "chunk_delay_seconds": 0.01},
     "gzip_unasked": {"gzip": True},
     "gzip_bomb": {"gzip_bomb_bytes": 2 * 1024**3},
 }

@@ -70,7 +70,7 @@ async def _send_body(
 ) -> None:
     between = behaviour.chunk_delay_seconds
     between = outgoing.piece_seconds if between is None else between
-    if behaviour.endless or behaviour.gzip_bomb_bytes:
+    if behaviour.endless in ("body", "event") or behaviour.gzip_bomb_bytes:
         between = 0.0
     place = 0
     for place, piece in enumerate(_body(outgoing, behaviour)):
@@ -88,8 +88,8 @@ async def _send_body(
 
 
 def _body(outgoing: Outgoing, behaviour: Behaviour) -> Iterator[bytes]:
-    if behaviour.endless:
-        return endless_body(outgoing.pieces, behaviour.endless, stream=outgoing.stream)
+    if behaviour.endless and (outgoing.stream or behaviour.endless == "body"):
+        return endless_body(outgoing.pieces, behaviour.endless)
     pieces = outgoing.pieces[: behaviour.end_after_chunks]
     return pieces_of(
         pieces, gzip=behaviour.gzip, bomb=behaviour.gzip_bomb_bytes, stream=outgoing.stream
@@ -157,7 +157,8 @@ def _headers(outgoing: Outgoing, behaviour: Behaviour) -> list[tuple[bytes, byte
     compressed = behaviour.gzip or behaviour.gzip_bomb_bytes
     if compressed:
         headers["content-encoding"] = "gzip"
-    if not (outgoing.stream or compressed or behaviour.endless or behaviour.bad_framing):
+    without_end = behaviour.endless == "body"
+    if not (outgoing.stream or compressed or without_end or behaviour.bad_framing):
         headers["content-length"] = str(sum(map(len, outgoing.pieces)))
     headers |= {name.lower(): value for name, value in behaviour.headers.items()}
     lines = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
