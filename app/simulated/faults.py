@@ -39,6 +39,9 @@ _IN_FORM: dict[str, dict[str, Any]] = {
     "truncated_json": {"malformed": True},
     "truncated_stream": {"end_after_chunks": 3},
     "malformed_sse": {"raw_sse": ["event: message\n", "id: 1\n", "nothing of use\n\n"]},
+    "error_that_stalls": {"status": 429, "error_like": "openai", "stall_after_bytes": 5},
+    "error_that_is_cut": {"status": 503, "error_like": "openai", "cut_after_bytes": 5},
+    "error_without_end": {"status": 500, "error_like": "openai", "endless": "body"},
     "error_with_200": {"error": _IN_BAND},
 }
 _IN_SIZE: dict[str, dict[str, Any]] = {

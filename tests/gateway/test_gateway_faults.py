@@ -84,6 +84,9 @@ EXPECTED: dict[str, Expected] = {
     "truncated_json": Expected("malformed", "malformed", late=True),
     "truncated_stream": Expected("ok", "cut", late=True),
     "malformed_sse": both("malformed"),
+    "error_that_stalls": both("rate_limited"),
+    "error_that_is_cut": both("server_error"),
+    "error_without_end": both("server_error"),
     "error_with_200": both("malformed"),
     "huge_headers": both("malformed"),
     "endless_head": both("malformed"),
@@ -141,10 +144,10 @@ def config(running_upstream: Control) -> str:
     """A model and a route a fault, so that none meets what is remembered of another."""
     ports = running_upstream.ports()
     schemes = {"tls_broken": "https", "wrong_certificate": "https"}
+    sim = running_upstream.base_url
     upstreams = {"sim": sim} | {
         name: f"{schemes.get(name, 'http')}://127.0.0.1:{ports[name]}/v1" for name in PORTS
     }
-    sim = running_upstream.base_url
     lines = ["upstreams:"]
     lines += [f"  patient: {{kind: openai, base_url: '{sim}', timeouts: {PATIENT}}}"]
     lines += [
@@ -196,6 +199,27 @@ async def descriptors(one: Gateway, client: AsyncOpenAI, simulated: Control) -> 
 
 def test_every_fault_is_tried() -> None:
     assert set(EXPECTED) == {*FAULTS, *PORTS}
+
+
+@pytest.mark.parametrize(
+    ("cut", "sizes"),
+    [("cut_head_after_bytes", range(1, 90, 8)), ("cut_after_bytes", range(0, 1200, 60))],
+)
+async def test_a_reset_at_any_byte(
+    one: Gateway, client: AsyncOpenAI, simulated: Control, cut: str, sizes: range
+) -> None:
+    """Before the first event is whole another model answers; from there on it is an error."""
+    whole = one.chat(model="well", stream=True).text
+    first = len(whole.partition("\n\n")[0].replace('"well"', '"reset_in_head"')) + 2
+    for size in sizes:
+        simulated.clear()
+        simulated.script("reset_in_head", times=None, **{cut: size})
+        seen = await ask(client, "past_reset_in_head", stream=True)
+        if cut == "cut_after_bytes" and size >= first:
+            assert (seen.model, seen.code) == ("reset_in_head", "upstream_cut"), size
+        else:
+            assert (seen.model, seen.code) == ("well", None), size
+    assert one.metric("pointsman_requests_in_flight") == 0
 
 
 @pytest.mark.parametrize("fault", EXPECTED)
