@@ -80,6 +80,7 @@ def application(
         metrics=metrics,
         ledger=ledger,
         deployments=deployments,
+        comment_seconds=server.keep_alive_comment_seconds,
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)

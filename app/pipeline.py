@@ -24,6 +24,7 @@ from app.delivery.deployments import Deployments
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
+from app.delivery.waiting import Waiting, within
 from app.errors import (
     BudgetExhausted,
     BudgetReserved,
@@ -44,6 +45,7 @@ from app.routing.names import Names
 from app.routing.route import Route
 from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
+from app.wire import sse
 from app.wire.openai_chat import error_body, read_error
 
 
@@ -59,6 +61,8 @@ class Pipeline:
     metrics: Metrics
     ledger: Ledger | None = None
     deployments: Deployments = field(default_factory=Deployments)
+    comment_seconds: float | None = None
+    """How long a stream may be silent before it begins."""
 
     async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
@@ -74,18 +78,22 @@ class Pipeline:
             decision = await self.decide(target, facts, record, applied, most)
             afford = partial(self.limits.afford, record) if record.hold else None
             terms = decision.route.terms if decision.route else USUAL_TERMS
-            result = await deliver(
+            delivery = deliver(
                 request, decision.plan, self.upstreams, record, self.deployments, terms, afford
             )
+            if request.stream and self.comment_seconds is not None:
+                result = await within(delivery, self.comment_seconds)
+            else:
+                result = await delivery
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
             self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still answer in the envelope
-            log.exception("request %s failed inside the gateway", request.id, exc_info=error)
-            fault = GatewayFault("Internal error.")
-            return self._refused(record, decision, fault, debug=request.debug)
+            return self._refused(record, decision, _told(request, error), debug=request.debug)
+        if isinstance(result, asyncio.Task):
+            return self._waiting(request, record, decision, result)
         if record.model != decision.chosen.name:
             record.decision = "fallback"
         if isinstance(result, Whole):
@@ -172,6 +180,11 @@ class Pipeline:
     def _stream(
         self, request: Request, record: Record, decision: Decision, opened: Opened
     ) -> StreamReply:
+        relay = self._relay(request, record, decision, opened)
+        told = headers(record, debug=request.debug)
+        return StreamReply(relay.events(), relay.close, relay.deadline, told)
+
+    def _relay(self, request: Request, record: Record, decision: Decision, opened: Opened) -> Relay:
         record.first_token_seconds = perf_counter() - request.received
 
         def ended(outcome: str) -> None:
@@ -182,9 +195,32 @@ class Pipeline:
             status = CLIENT_CLOSED if outcome == "client_gone" else 200
             self.settlement.settle(record, decision, outcome, status)
 
-        relay = Relay(opened, ended)
+        return Relay(opened, ended)
+
+    def _waiting(
+        self, request: Request, record: Record, decision: Decision, delivery: asyncio.Task[Any]
+    ) -> StreamReply:
+        """A stream whose first event is late: it begins with comments, and without the headers
+        that say who serves it."""
+
+        def began(opened: Opened) -> Relay:
+            if record.model != decision.chosen.name:
+                record.decision = "fallback"
+            relay = self._relay(request, record, decision, opened)
+            reply.deadline = relay.deadline
+            return relay
+
+        def failed(error: Exception) -> bytes:
+            return sse.event(self._refused(record, decision, _told(request, error)).body)
+
+        def gone() -> None:
+            self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
+
+        seconds = self.comment_seconds or 0.0
+        waiting = Waiting(delivery, seconds, began=began, failed=failed, gone=gone)
         told = headers(record, debug=request.debug)
-        return StreamReply(relay.events(), relay.close, relay.deadline, told)
+        reply = StreamReply(waiting.events(), waiting.close, None, told)
+        return reply
 
     def _refused(
         self,
@@ -200,3 +236,11 @@ class Pipeline:
         else:
             body = error_body(error.message, error.type, error.param, error.code)
         return Reply(error.status, body, headers=[*error.headers, *headers(record, debug=debug)])
+
+
+def _told(request: Request, error: Exception) -> GatewayError:
+    """What a client is told of an error: all of ours, and nothing of a bug."""
+    if isinstance(error, GatewayError):
+        return error
+    log.exception("request %s failed inside the gateway", request.id, exc_info=error)
+    return GatewayFault("Internal error.")

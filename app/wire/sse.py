@@ -12,6 +12,8 @@ from app.errors import MalformedReply
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 DONE = b"[DONE]"
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment: clients skip it, and the connection has not been silent."""
 
 _BOUNDARY = re.compile(rb"(?<=\n\n)|(?<=\r\n\r\n)")
 

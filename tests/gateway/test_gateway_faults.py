@@ -23,6 +23,8 @@ from tests.gateway.test_gateway_ledger import read
 USER: Any = [{"role": "user", "content": "Hello"}]
 PORTS = ("refused", "unreachable", "silent", "not_http", "tls_broken", "wrong_certificate")
 TIMES = "{connect_seconds: 0.3, first_byte_seconds: 0.5, idle_seconds: 0.5, total_seconds: 1.5}"
+FRESH = "retries: {attempts: 0}, breaker: null, max_cooldown_seconds: 0"
+"""Each request is told of its fault itself: none is asked again, nothing is remembered."""
 PATIENT = "{first_byte_seconds: 20, idle_seconds: 20, total_seconds: 20}"
 BOUNDED_BY_SIZE = ("endless_head", "endless_body", "endless_event", "gzip_bomb")
 """However long they may take: only a bound on what is read can end them."""
@@ -141,7 +143,7 @@ async def ask(client: AsyncOpenAI, model: str, *, stream: bool) -> Seen:
 
 @pytest.fixture
 def config(running_upstream: Control) -> str:
-    """A model and a route a fault, so that none meets what is remembered of another."""
+    """A model and a route a fault."""
     ports = running_upstream.ports()
     schemes = {"tls_broken": "https", "wrong_certificate": "https"}
     sim = running_upstream.base_url
@@ -149,9 +151,9 @@ def config(running_upstream: Control) -> str:
         name: f"{schemes.get(name, 'http')}://127.0.0.1:{ports[name]}/v1" for name in PORTS
     }
     lines = ["upstreams:"]
-    lines += [f"  patient: {{kind: openai, base_url: '{sim}', timeouts: {PATIENT}}}"]
+    lines += [f"  patient: {{kind: openai, base_url: '{sim}', timeouts: {PATIENT}, {FRESH}}}"]
     lines += [
-        f"  {name}: {{kind: openai, base_url: '{url}', timeouts: {TIMES}}}"
+        f"  {name}: {{kind: openai, base_url: '{url}', timeouts: {TIMES}, {FRESH}}}"
         for name, url in upstreams.items()
     ]
     lines += ["models:"]
