@@ -92,6 +92,7 @@ def application(
         deployments=deployments,
         cache=cache,
         sessions=sessions,
+        comment_seconds=server.keep_alive_comment_seconds,
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)

@@ -26,6 +26,7 @@ from app.delivery.deployments import Deployments
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
+from app.delivery.waiting import Waiting, within
 from app.errors import (
     BudgetExhausted,
     BudgetReserved,
@@ -48,6 +49,7 @@ from app.routing.names import Names
 from app.routing.route import Route
 from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
+from app.wire import sse
 from app.wire.openai_chat import StreamReader, error_body, read_error
 
 Heeded = Literal["cache-control", "session"]
@@ -70,6 +72,8 @@ class Pipeline:
     deployments: Deployments = field(default_factory=Deployments)
     cache: AnswerCache | None = None
     sessions: Sessions | None = None
+    comment_seconds: float | None = None
+    """How long a stream may be silent before it begins."""
 
     @property
     def reads(self) -> frozenset[Heeded]:
@@ -98,18 +102,22 @@ class Pipeline:
             decision = await self.decide(target, facts, record, applied, most, after.talk)
             afford = partial(self.limits.afford, record) if record.hold else None
             terms = decision.route.terms if decision.route else USUAL_TERMS
-            result = await deliver(
+            delivery = deliver(
                 request, decision.plan, self.upstreams, record, self.deployments, terms, afford
             )
+            if request.stream and self.comment_seconds is not None:
+                result = await within(delivery, self.comment_seconds)
+            else:
+                result = await delivery
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
             self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still answer in the envelope
-            log.exception("request %s failed inside the gateway", request.id, exc_info=error)
-            fault = GatewayFault("Internal error.")
-            return self._refused(record, decision, fault, debug=request.debug)
+            return self._refused(record, decision, _told(request, error), debug=request.debug)
+        if isinstance(result, asyncio.Task):
+            return self._waiting(request, record, decision, result, after)
         if record.model != decision.chosen.name:
             record.decision = "fallback"
         if isinstance(result, Whole):
@@ -245,6 +253,18 @@ class Pipeline:
         opened: Opened,
         after: _Afterwards,
     ) -> StreamReply:
+        relay = self._relay(request, record, decision, opened, after)
+        told = headers(record, debug=request.debug)
+        return StreamReply(relay.events(), relay.close, relay.deadline, told)
+
+    def _relay(
+        self,
+        request: Request,
+        record: Record,
+        decision: Decision,
+        opened: Opened,
+        after: _Afterwards,
+    ) -> Relay:
         record.first_token_seconds = perf_counter() - request.received
         after.opened(opened.reader)
 
@@ -258,9 +278,37 @@ class Pipeline:
             if outcome == "ok":
                 after.streamed(reader, record)
 
-        relay = Relay(opened, ended)
+        return Relay(opened, ended)
+
+    def _waiting(
+        self,
+        request: Request,
+        record: Record,
+        decision: Decision,
+        delivery: asyncio.Task[Any],
+        after: _Afterwards,
+    ) -> StreamReply:
+        """A stream whose first event is late: it begins with comments, and without the headers
+        that say who serves it."""
+
+        def began(opened: Opened) -> Relay:
+            if record.model != decision.chosen.name:
+                record.decision = "fallback"
+            relay = self._relay(request, record, decision, opened, after)
+            reply.deadline = relay.deadline
+            return relay
+
+        def failed(error: Exception) -> bytes:
+            return sse.event(self._refused(record, decision, _told(request, error)).body)
+
+        def gone() -> None:
+            self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
+
+        seconds = self.comment_seconds or 0.0
+        waiting = Waiting(delivery, seconds, began=began, failed=failed, gone=gone)
         told = headers(record, debug=request.debug)
-        return StreamReply(relay.events(), relay.close, relay.deadline, told)
+        reply = StreamReply(waiting.events(), waiting.close, None, told)
+        return reply
 
     def _refused(
         self,
@@ -305,3 +353,11 @@ class _Afterwards:
 
 def _nothing_to_close() -> None:
     """Nobody is at work for an answer that is there already."""
+
+
+def _told(request: Request, error: Exception) -> GatewayError:
+    """What a client is told of an error: all of ours, and nothing of a bug."""
+    if isinstance(error, GatewayError):
+        return error
+    log.exception("request %s failed inside the gateway", request.id, exc_info=error)
+    return GatewayFault("Internal error.")

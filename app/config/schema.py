@@ -78,6 +78,11 @@ class Server(Written):
     keep_alive_seconds: Seconds = Field(
         default=75, description="How long an idle client connection stays open."
     )
+    keep_alive_comment_seconds: Seconds | None = Field(
+        default=15,
+        description="A stream whose first event takes longer begins with comments, so that nobody "
+        "cuts a silent connection. null: never.",
+    )
     max_concurrent_requests: int | None = Field(
         default=2000,
         ge=1,

@@ -283,9 +283,14 @@ class StreamReader:
         return None if self._kept is None else b"".join(self._kept)
 
     def feed(self, block: bytes) -> bytes:
-        """A block of whole events, as the client should see it; nothing after the stream's end."""
+        """A block of whole events, as the client should see it; nothing after the stream's end.
+
+        Raises MalformedReply for an event that is plainly no JSON.
+        """
         if self.done:
             return b""
+        if block.count(b"\n\n") != block.count(b"}\n\n"):
+            _check_events(block)
         if self._kept is not None:
             self._room -= len(block)
             self._kept.append(block)
@@ -356,8 +361,20 @@ def _check_chunk(data: bytes) -> str | None:
     return tier if isinstance(tier, str) else None
 
 
+def _check_events(block: bytes) -> None:
+    """Raises MalformedReply for data that is not whole.
+
+    Looked into only where an event does not end as JSON does: what is torn would be a crash in the
+    client's parser, where it could be an error that says what happened.
+    """
+    for event in sse.split(block):
+        data = sse.data_of(event)
+        if data and not data.endswith(b"}") and not is_whole(data):
+            raise MalformedReply("The upstream's stream has an event that is not JSON.")
+
+
 def is_whole(data: bytes) -> bool:
-    """Whether the data of a last event without its blank line is all there."""
+    """Whether the data of an event is all there."""
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError:
