@@ -13,7 +13,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
-from app.accounting.caller import Caller
+from app.accounting.caller import ANONYMOUS, Caller
 from app.accounting.ledger import Ledger
 from app.accounting.limiter import Applied, Limiter
 from app.accounting.most import Size
@@ -124,9 +124,12 @@ class Pipeline:
             return self._whole(request, record, decision, result, after)
         return self._stream(request, record, decision, result, after)
 
-    def refuse(self, request_id: str, started: float, error: GatewayError) -> Reply:
+    def refuse(
+        self, request_id: str, started: float, error: GatewayError, caller: Caller = ANONYMOUS
+    ) -> Reply:
         """Answer what never became a request; it is counted like any other."""
         record = self.settlement.begin(request_id, started, received=perf_counter())
+        record.key_id, record.tags = caller.key_id, caller.tags
         return self._refused(record, None, error)
 
     def admit(self, request: Request, record: Record, caller: Caller) -> Route | Model:
@@ -188,10 +191,13 @@ class Pipeline:
             record.hold = await self.limits.reserve(id_, applied, decision.chosen, most)
 
     async def explain(self, request: Request, neighbours: int, caller: Caller) -> dict[str, Any]:
-        """The decision on a request with its evidence, no model called. Raises CallerError."""
+        """The decision on a request with its evidence, no model called: it costs no money, and
+        counts as a request of the minute. Raises CallerError or LimitReached."""
         target = self.names.resolve(request.model, caller)
+        route = PINNED if isinstance(target, Model) else target.name
+        applied = self.limits.applied(caller, route)
+        await self.limits.count_at_once(request.id, applied)
         if isinstance(target, Route) and target.thrifty is not None:
-            applied = self.limits.applied(caller, target.name)
             target = target.thrifty if self.limits.low(applied) else target
         facts = inspect(request.payload)
         talk = await self._talk(request, target, facts, caller)

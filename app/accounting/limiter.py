@@ -80,7 +80,7 @@ class Hold:
 
     id: str
     applied: Applied
-    model: Model
+    model: Model | None
     size: Size
     asked: Ask
     headers: Headers = field(default_factory=list)
@@ -205,8 +205,14 @@ class Limiter:
             return None
         return await self._reserve(id_, applied.free, model, _NOTHING, Ask(0, 0))
 
+    async def count_at_once(self, id_: str, applied: Applied) -> None:
+        """The same for what has no record. Raises LimitReached."""
+        if applied.free is not None:
+            hold = await self._reserve(id_, applied.free, None, _NOTHING, Ask(0, 0))
+            self.state.settle(id_, applied.free.limits, hold.asked, hold.asked)
+
     async def _reserve(
-        self, id_: str, applied: Applied, model: Model, size: Size, ask: Ask
+        self, id_: str, applied: Applied, model: Model | None, size: Size, ask: Ask
     ) -> Hold:
         outcome = await self.state.reserve(id_, applied.limits, ask)
         readings = list(zip(applied.named, outcome.readings, strict=True))

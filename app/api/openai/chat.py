@@ -7,6 +7,7 @@ from time import perf_counter
 
 from starlette.types import Receive, Scope, Send
 
+from app.accounting.caller import ANONYMOUS
 from app.api import wire
 from app.api.access import Access
 from app.api.asked import asked
@@ -31,7 +32,7 @@ class ChatDoor:
     gate: Gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = perf_counter()
+        started, caller = perf_counter(), ANONYMOUS
         try:
             # Before the body: who has no key can't make the gateway hold one.
             caller = await self.access.caller(scope)
@@ -39,7 +40,8 @@ class ChatDoor:
                 scope, receive, self.limits, started, reads=self.pipeline.reads
             )
         except GatewayError as error:
-            await wire.send_reply(send, self.pipeline.refuse(wire.new_request_id(), started, error))
+            refusal = self.pipeline.refuse(wire.new_request_id(), started, error, caller)
+            await wire.send_reply(send, refusal)
             return
         except wire.ClientGone:
             return
@@ -52,7 +54,8 @@ class ChatDoor:
                     else:
                         await wire.send_reply(send, reply)
             except Overloaded as error:
-                await wire.send_reply(send, self.pipeline.refuse(request.id, started, error))
+                refusal = self.pipeline.refuse(request.id, started, error, caller)
+                await wire.send_reply(send, refusal)
 
 
 async def read_request(
