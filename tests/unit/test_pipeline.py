@@ -276,7 +276,7 @@ class Answering(Blocking):
 class Answer:
     status = 200
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = 0) -> bytes:
         usage = {"prompt_tokens": 10, "completion_tokens": 1_000_000}
         choice = {"index": 0, "message": {"role": "assistant", "content": "Yes."}}
         return orjson.dumps({"id": "c", "model": "s", "choices": [choice], "usage": usage})
