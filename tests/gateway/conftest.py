@@ -69,8 +69,8 @@ routes:
 )
 """Three equally good models: `auto` takes the cheapest that is eligible, and moves up from there.
 
-Only `small` is limited: no vision, no JSON schema, no logprobs, a short context. What a test does to
-the upstream must not matter to the next one, so nothing of it is remembered.
+Only `small` is limited: no vision, no JSON schema, no logprobs, a short context. What a test does
+to the upstream must not matter to the next one, so nothing of it is remembered.
 """
 
 
