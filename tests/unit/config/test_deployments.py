@@ -96,8 +96,13 @@ def test_what_is_said_of_a_place() -> None:
             "models.m.deployments[0].prices: no ready prices",
         ),
         (
-            "{deployments: [{upstream: here, prices: [{input: 1, output: 1}, "
-            "{input: 2, output: 2}]}]}",
+            "{deployments: [{upstream: here, prices: {input: 1, outputs: 1, output: 2}}]}",
+            "models.m.deployments[0].prices.outputs: unknown key (did you mean `output`?)",
+        ),
+        (
+            "{deployments: [{upstream: here, prices: [*p, *p]}]}".replace(
+                "*p", "{input: 1, output: 1}"
+            ),
             "models.m.deployments[0].prices[1]: `from` is required",
         ),
         ("{upstream: here, balance: fastest}", "models.m.balance: must be one of"),
