@@ -71,11 +71,12 @@ class Pipeline:
     cache: AnswerCache | None = None
     sessions: Sessions | None = None
 
-    @property
-    def reads(self) -> frozenset[Heeded]:
-        """The request headers that somebody in here heeds."""
+    reads: frozenset[Heeded] = field(init=False)
+    """The request headers that somebody in here heeds."""
+
+    def __post_init__(self) -> None:
         asked: dict[Heeded, object] = {"cache-control": self.cache, "session": self.sessions}
-        return frozenset(name for name, by in asked.items() if by is not None)
+        self.reads = frozenset(name for name, by in asked.items() if by is not None)
 
     async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
@@ -98,8 +99,16 @@ class Pipeline:
             decision = await self.decide(target, facts, record, applied, most, after.talk)
             afford = partial(self.limits.afford, record) if record.hold else None
             terms = decision.route.terms if decision.route else USUAL_TERMS
+            first = after.talk.deployment if after.talk else None
             result = await deliver(
-                request, decision.plan, self.upstreams, record, self.deployments, terms, afford
+                request,
+                decision.plan,
+                self.upstreams,
+                record,
+                self.deployments,
+                terms,
+                afford,
+                first,
             )
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
@@ -193,7 +202,7 @@ class Pipeline:
         self, request: Request, target: Route | Model, facts: Facts, caller: Caller
     ) -> Conversation | None:
         """The conversation that a request belongs to, where a route keeps them together."""
-        if self.sessions is None or isinstance(target, Model):
+        if self.sessions is None:
             return None
         return await conversation(request, target, facts, caller, self.sessions)
 

@@ -7,20 +7,25 @@ because this request is harder, it gets it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 from app.accounting.caller import Caller
+from app.catalog.model import Model
 from app.exchange.record import Record
 from app.exchange.request import Request
 from app.routing.conversation.failing import failing_results
-from app.routing.conversation.identity import Identity, identify
+from app.routing.conversation.identity import Identity, follows, identify
 from app.routing.conversation.sessions import Session, Sessions
 from app.routing.conversation.switching import LEAST_CACHED_TOKENS, Rest, saving
 from app.routing.decision import Decision
 from app.routing.facts import Facts
 from app.routing.objective import Option
 from app.routing.route import Affinity, Route
+
+_OF_MODELS = Affinity()
+"""Who names a model stays with it, and with its deployment."""
 
 
 @dataclass(slots=True)
@@ -29,7 +34,7 @@ class Conversation:
 
     terms: Affinity
     sessions: Sessions
-    identity: Identity
+    identify: Callable[[], Identity]
     facts: Facts
     failures: int = 0
     session: Session | None = None
@@ -41,8 +46,15 @@ class Conversation:
             self._warm = min(self.session.warm_tokens, self.facts.input_tokens)
 
     def _is_warm(self, session: Session) -> bool:
-        same = session.beginning == self.identity.beginning.hex()
+        same = session.beginning == self.identify().beginning.hex()
         return same and self.sessions.clock() - session.at < self.terms.warm_seconds
+
+    @property
+    def deployment(self) -> str | None:
+        """The one that may have the conversation in its prompt cache."""
+        if self.session is None or self._warm < LEAST_CACHED_TOKENS:
+            return None
+        return self.session.deployment
 
     # --- deciding ----------------------------------------------------------------------------
 
@@ -93,16 +105,18 @@ class Conversation:
             # Too short for a cache: there is nothing to stay for.
             return
         seen = before.failures_seen if before is not None else 0
+        identity = self.identify()
         session = Session(
             model=record.model,
             at=self.sessions.clock(),
             warm_tokens=warm,
-            beginning=self.identity.beginning.hex(),
+            beginning=identity.beginning.hex(),
+            deployment=record.attempts[-1].deployment if record.attempts else None,
             turns=1 + (before.turns if before is not None else 0),
             escalated=escalated,
             failures_seen=self.failures if self._escalates else min(seen, self.failures),
         )
-        self.sessions.put(self.identity.key, session, self.terms.ttl_seconds)
+        self.sessions.put(identity.key, session, self.terms.ttl_seconds)
 
     def _warm_after(self, record: Record, expected: int) -> int:
         """Tokens that the model may have cached now: all that passed, unless its report says that
@@ -119,16 +133,23 @@ class Conversation:
 
 
 async def conversation(
-    request: Request, route: Route, facts: Facts, caller: Caller, sessions: Sessions
+    request: Request, target: Route | Model, facts: Facts, caller: Caller, sessions: Sessions
 ) -> Conversation | None:
-    """The conversation of a request; None where the route does not care."""
-    terms = route.affinity
+    """The conversation of a request; None where it makes no difference."""
+    if isinstance(target, Model):
+        terms = _OF_MODELS if len(target.deployments) > 1 else None
+    else:
+        terms = target.affinity
     if terms is None:
         return None
-    identity = identify(request, route.name, caller)
-    failures = failing_results(request.payload["messages"]) if facts.tool_results else 0
-    session = await sessions.get(identity.key, terms.ttl_seconds) if identity.follows else None
-    return Conversation(terms, sessions, identity, facts, failures, session)
+    # Most requests begin a conversation and are short, and nobody needs to know which.
+    known = cache(partial(identify, request, target.name, caller))
+    session, failures = None, 0
+    if follows(request):
+        session = await sessions.get(known().key, terms.ttl_seconds)
+        if facts.tool_results:
+            failures = failing_results(request.payload["messages"])
+    return Conversation(terms, sessions, known, facts, failures, session)
 
 
 def _of(options: Sequence[Option], name: str) -> Option | None:

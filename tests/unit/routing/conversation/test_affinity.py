@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.accounting.caller import ANONYMOUS
-from app.catalog.model import Model, Prices
-from app.exchange.record import Record
+from app.catalog.model import Deployment, Model, Prices
+from app.exchange.record import Attempt, Record
 from app.exchange.request import Request
 from app.exchange.usage import Usage
 from app.routing.conversation.affinity import Conversation, conversation
@@ -144,6 +144,35 @@ async def test_one_that_names_its_conversation_is_not_first() -> None:
     assert found is not None
     assert found.session is not None
     assert found._warm == 0
+
+
+async def test_it_stays_with_its_deployment_as_well() -> None:
+    talk = Talk()
+    places = tuple(Deployment(name, "u", "m", MEDIUM.prices) for name in ("east", "west"))
+    model = Model("medium", "u", "m", MEDIUM.prices, deployments=places)
+
+    async def deployment(tokens: int, serves: str) -> str | None:
+        """Where a request that names the model is sent first; another one serves it."""
+        request = Request("r", b"", {"messages": [HELLO, REPLY]}, "medium", False, 0, 0)
+        facts = talk._facts(tokens, [HELLO, REPLY])
+        found = await conversation(request, model, facts, ANONYMOUS, talk.sessions)
+        assert found is not None
+        record = Record("r", 0, 0, model="medium", usage=Usage(tokens, 100, cached_tokens=1))
+        record.attempts.append(Attempt("u", "medium", "ok", 0.1, deployment=serves))
+        found.served(record)
+        return found.deployment
+
+    assert await deployment(500, "east") is None
+    assert await deployment(5_000, "east") is None
+    assert await deployment(5_000, "west") == "east"
+    assert await deployment(5_000, "west") == "west"
+    talk.now += 300
+    assert await deployment(5_000, "west") is None
+    alone = await conversation(
+        Request("r", b"", {"messages": [HELLO]}, "small", False, 0, 0), SMALL,
+        talk._facts(5_000, [HELLO]), ANONYMOUS, talk.sessions,
+    )  # fmt: skip
+    assert alone is None
 
 
 async def test_nothing_is_kept_of_what_is_short() -> None:
