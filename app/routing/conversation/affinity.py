@@ -7,9 +7,8 @@ because this request is harder, it gets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
 
 from app.accounting.caller import Caller
 from app.catalog.model import Model
@@ -34,19 +33,35 @@ class Conversation:
 
     terms: Affinity
     sessions: Sessions
-    identify: Callable[[], Identity]
+    request: Request
+    place: str
+    caller: Caller
     facts: Facts
     failures: int = 0
     session: Session | None = None
     _warm: int = 0
     _escalates: bool = False
+    _identity: Identity | None = None
 
-    def __post_init__(self) -> None:
+    def identity(self) -> Identity:
+        """Worked out when it is asked for: most requests begin a conversation and are short, and
+        nobody needs to know which."""
+        if self._identity is None:
+            self._identity = identify(self.request, self.place, self.caller)
+        return self._identity
+
+    async def recall(self) -> None:
+        """What is known of it, where something may have been said before."""
+        if not follows(self.request):
+            return
+        if self.facts.tool_results:
+            self.failures = failing_results(self.request.payload["messages"])
+        self.session = await self.sessions.get(self.identity().key, self.terms.ttl_seconds)
         if self.session is not None and self._is_warm(self.session):
             self._warm = min(self.session.warm_tokens, self.facts.input_tokens)
 
     def _is_warm(self, session: Session) -> bool:
-        same = session.beginning == self.identify().beginning.hex()
+        same = session.beginning == self.identity().beginning.hex()
         return same and self.sessions.clock() - session.at < self.terms.warm_seconds
 
     @property
@@ -68,8 +83,11 @@ class Conversation:
         if chosen is None:
             return decision
         if self._fails_again():
-            stronger = _stronger(able, stays or chosen)
-            if stronger is not None:
+            at = stays or chosen
+            if chosen.quality > at.quality:
+                self._escalates = True  # it moves up as it is
+                return decision
+            if (stronger := _stronger(able, at)) is not None:
                 self._escalates = True
                 return _moved(decision, stronger, "escalated")
         if stays is None or self.session is None or stays is chosen:
@@ -105,7 +123,7 @@ class Conversation:
             # Too short for a cache: there is nothing to stay for.
             return
         seen = before.failures_seen if before is not None else 0
-        identity = self.identify()
+        identity = self.identity()
         session = Session(
             model=record.model,
             at=self.sessions.clock(),
@@ -142,14 +160,9 @@ async def conversation(
         terms = target.affinity
     if terms is None:
         return None
-    # Most requests begin a conversation and are short, and nobody needs to know which.
-    known = cache(partial(identify, request, target.name, caller))
-    session, failures = None, 0
-    if follows(request):
-        session = await sessions.get(known().key, terms.ttl_seconds)
-        if facts.tool_results:
-            failures = failing_results(request.payload["messages"])
-    return Conversation(terms, sessions, known, facts, failures, session)
+    talk = Conversation(terms, sessions, request, target.name, caller, facts)
+    await talk.recall()
+    return talk
 
 
 def _of(options: Sequence[Option], name: str) -> Option | None:

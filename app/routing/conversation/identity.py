@@ -22,7 +22,10 @@ class Identity(NamedTuple):
 
 def follows(request: Request) -> bool:
     """Whether something may have been said in the conversation before."""
-    return request.session is not None or any(map(_is_later, request.payload["messages"]))
+    messages = request.payload["messages"]
+    if request.session is not None:
+        return True
+    return len(messages) > 1 and any(map(_is_later, messages))
 
 
 def identify(request: Request, route: str, caller: Caller) -> Identity:

@@ -199,6 +199,14 @@ async def test_failing_tools_bring_a_stronger_model_that_stays() -> None:
     assert told(decision) == ("sticky", "stays_escalated", "large")
 
 
+async def test_escalation_never_takes_a_stronger_model_away() -> None:
+    talk = Talk()
+    await talk.ask(20_000, SMALL)
+    assert (await talk.ask(20_000, LARGE, *[REPLY, FAILS] * 3)).chosen is LARGE
+    decision = await talk.ask(20_000, SMALL, *[REPLY, FAILS] * 4)
+    assert told(decision)[1:] == ("stays_escalated", "large")
+
+
 async def test_escalation_without_a_stronger_model_or_switched_off() -> None:
     fails = [REPLY, FAILS] * 5
     assert (await Talk().ask(2_000, LARGE, *fails)).kind == "learned"
