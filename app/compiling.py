@@ -23,7 +23,7 @@ from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
-from app.delivery.cache.terms import Terms, cache_terms
+from app.delivery.cache.terms import Terms, cache_terms, is_semantic
 from app.delivery.terms import of_route
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
@@ -91,10 +91,7 @@ def compile_config(loaded: Loaded) -> Compiled:
     names = _names(config, models, artifacts)
     problems += _blind_routes(loaded, names)
     encoder = None
-    cached = cache_terms(config, names)
-    if any(route.encode != "never" for route in names.routes.values()) or any(
-        terms.semantic for terms in cached.values()
-    ):
+    if is_semantic(config) or any(route.encode != "never" for route in names.routes.values()):
         try:
             encoder = _encoder(config.encoder, folder)
         except ArtifactError as error:
@@ -112,6 +109,7 @@ def compile_config(loaded: Loaded) -> Compiled:
         *_doubts(loaded, models, artifacts),
         *limit_checks.doubts(loaded, worker_count(config)),
     )
+    cached = cache_terms(config, names, encoder.fingerprint if encoder else "")
     return Compiled(config, models, names, encoder, keys, warnings, cached, ready)
 
 

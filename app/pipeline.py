@@ -75,11 +75,12 @@ class Pipeline:
     comment_seconds: float | None = None
     """How long a stream may be silent before it begins."""
 
-    @property
-    def reads(self) -> frozenset[Heeded]:
-        """The request headers that somebody in here heeds."""
+    reads: frozenset[Heeded] = field(init=False)
+    """The request headers that somebody in here heeds."""
+
+    def __post_init__(self) -> None:
         asked: dict[Heeded, object] = {"cache-control": self.cache, "session": self.sessions}
-        return frozenset(name for name, by in asked.items() if by is not None)
+        self.reads = frozenset(name for name, by in asked.items() if by is not None)
 
     async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
@@ -102,8 +103,16 @@ class Pipeline:
             decision = await self.decide(target, facts, record, applied, most, after.talk)
             afford = partial(self.limits.afford, record) if record.hold else None
             terms = decision.route.terms if decision.route else USUAL_TERMS
+            first = after.talk.deployment if after.talk else None
             delivery = deliver(
-                request, decision.plan, self.upstreams, record, self.deployments, terms, afford
+                request,
+                decision.plan,
+                self.upstreams,
+                record,
+                self.deployments,
+                terms,
+                afford,
+                first,
             )
             if request.stream and self.comment_seconds is not None:
                 result = await within(delivery, self.comment_seconds)
@@ -207,7 +216,7 @@ class Pipeline:
         self, request: Request, target: Route | Model, facts: Facts, caller: Caller
     ) -> Conversation | None:
         """The conversation that a request belongs to, where a route keeps them together."""
-        if self.sessions is None or isinstance(target, Model):
+        if self.sessions is None:
             return None
         return await conversation(request, target, facts, caller, self.sessions)
 

@@ -47,14 +47,16 @@ async def deliver(
     deployments: Deployments,
     terms: Terms = USUAL_TERMS,
     afford: Afford | None = None,
+    first: str | None = None,
 ) -> Whole | Opened:
     """Try the models of a plan in order; every attempt is noted in the record. A model that
-    `afford` does not allow is left out. A stream that is given has a seat, which must be ended.
+    `afford` does not allow is left out. `first` names a deployment that is asked before its equals,
+    because a conversation is at home there. A stream that is given has a seat, which must be ended.
 
     Raises the most telling UpstreamError when all have failed, or at once one that would meet
     every other model as well.
     """
-    course = _Course(request, plan, upstreams, record, deployments, terms, afford)
+    course = _Course(request, plan, upstreams, record, deployments, terms, afford, first)
     while True:
         result = await course.round()
         if result is not None:
@@ -82,10 +84,11 @@ class _Course:
         deployments: Deployments,
         terms: Terms,
         afford: Afford | None,
+        first: str | None,
     ) -> None:
         self.request, self.plan, self.record = request, plan, record
         self.upstreams, self.deployments = upstreams, deployments
-        self.terms, self.afford = terms, afford
+        self.terms, self.afford, self.first = terms, afford, first
         self.deadline = _now() + self._seconds()
         self.tokens = record.expected_input_tokens + _output_tokens(request)
         self.errors: list[UpstreamError] = []
@@ -141,7 +144,8 @@ class _Course:
         forced, self.forced = self.forced, None
         self.waits.clear()
         for model in self._models():
-            for state in self.deployments.order(model, stream=self.request.stream):
+            order = self.deployments.order(model, stream=self.request.stream, first=self.first)
+            for state in order:
                 if model.name in self.over:
                     break
                 if forced is not None and state is not forced:

@@ -88,5 +88,6 @@ async def read_request(
 
 def _session(scope: Scope) -> str | None:
     """The conversation that a client names; an empty name is none."""
-    found = (wire.header(scope, name) for name in _SESSION_HEADERS)
-    return next((name.strip() for name in found if name and name.strip()), None)
+    found = {name: value.strip() for name, value in scope["headers"] if name in _SESSION_HEADERS}
+    named = (found.get(name) for name in _SESSION_HEADERS) if found else ()
+    return next((name.decode("latin-1") for name in named if name), None)
