@@ -24,7 +24,7 @@ class Timeouts:
 
     def under(self, other: TimeoutsOrNone) -> Timeouts:
         """With what another says in place of its own."""
-        if other == NO_TIMEOUTS:
+        if other is NO_TIMEOUTS:
             return self
         return Timeouts(
             connect=self.connect if other.connect is None else other.connect,
