@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import time
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from app.exchange.reply import Headers
 from app.exchange.usage import Usage
+
+if TYPE_CHECKING:
+    from app.exchange.trace import Trace
 
 
 @dataclass(slots=True)
@@ -114,6 +117,8 @@ class Record:
     """None where the request meets no limit."""
     cache: Cached | None = None
     """None where nothing is cached."""
+    trace: Trace | None = None
+    """None where nothing is traced."""
     duration_seconds: float = 0.0
     overhead_seconds: float | None = None
     decide_seconds: float = 0.0
