@@ -131,7 +131,8 @@ class Record:
 
     @property
     def saved(self) -> int | None:
-        """Against the baseline with the same usage; negative where the choice cost more."""
+        """Against the baseline with the same usage; negative where the choice cost more, or where
+        attempts cost something and none of them brought an answer."""
         if self.cost is None or self.baseline_cost is None:
             return None
         return self.baseline_cost - self.cost

@@ -152,7 +152,7 @@ function shares({ models, names, total }) {
       e("td", {}, whole(one.requests)),
       e("td", { class: "share" }, bar, percent(share)),
       e("td", {}, usd(one.cost_usd)),
-      e("td", {}, one.name === "none" ? "–" : usd(one.saved_usd)),
+      e("td", {}, usd(one.saved_usd)),
     );
   }), 5);
 }
