@@ -98,11 +98,6 @@ class Key(NamedTuple):
     model: str
 
 
-def keys_of(row: Mapping[str, Any]) -> list[Key]:
-    """The buckets that a row is counted in, the shortest first."""
-    return [_within(_minute(row), span) for span in SPANS]
-
-
 def _minute(row: Mapping[str, Any]) -> Key:
     span = min(SPANS)
     start = row["at_us"] - row["at_us"] % (span * 1_000_000)

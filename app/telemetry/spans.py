@@ -118,7 +118,8 @@ def spans(settled: Settled, resource: Resource) -> Iterator[ReadableSpan]:
         until = ended if streams else call.began + call.attempt.seconds
         yield made(
             f"chat {call.model_id}", SpanKind.CLIENT, call.span_id, (call.began, until),
-            _of_call(call, record, trace, streams=streams), failed=call.attempt.outcome not in _WELL,
+            _of_call(call, record, trace, streams=streams),
+            failed=call.attempt.outcome not in _WELL,
         )  # fmt: skip
 
 
