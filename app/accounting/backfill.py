@@ -42,7 +42,7 @@ _READ = tuple(
 async def reached(database: Database) -> int | None:
     """From when on sums are complete, in microseconds since 1970; None: all are."""
     async with database.read() as connection:
-        return await _reached(connection)
+        return await reached_in(connection)
 
 
 async def keep_on(database: Database) -> None:
@@ -139,6 +139,7 @@ async def _put(
     await connection.execute(bucket_backfill.update().values(from_us=start))
 
 
-async def _reached(connection: AsyncConnection) -> int | None:
+async def reached_in(connection: AsyncConnection) -> int | None:
+    """The same, within a transaction."""
     found = await connection.scalar(select(bucket_backfill.c.from_us))
     return None if found is None else int(found)

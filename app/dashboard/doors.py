@@ -52,6 +52,7 @@ def doors(source: Source, guard: Callable[[Request], Any], *, shows_prompts: boo
 
     @router.get("/dashboard", include_in_schema=False)
     async def page() -> Response:
+        source.warm()
         return Response(assets.page, headers=_PAGE, media_type="text/html; charset=utf-8")
 
     @router.get(PREFIX + "/{version}/{name}", include_in_schema=False)

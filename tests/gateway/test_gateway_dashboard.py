@@ -272,7 +272,10 @@ def test_figures_on_the_page_are_the_ledgers(page: Page, url: str) -> None:
     assert by_model == {name: names.count(name) for name in set(names)}
     # Plotly has really drawn: a bar for each step with spend in it.
     assert page.locator("#plot-spend .bars path").count() > 0
-    assert page.locator("#plot-tradeoff .scatterlayer path").count() > 0
+    # What was out of sight is drawn when one comes near.
+    page.locator("#plot-errors").scroll_into_view_if_needed()
+    expect(page.locator("#plot-errors .bars path")).not_to_have_count(0)
+    expect(page.locator("#plot-tradeoff .scatterlayer path")).not_to_have_count(0)
 
 
 def test_filters_and_ranges(page: Page, url: str) -> None:

@@ -253,6 +253,7 @@ async def test_sums_of_rows_that_were_there_before_them(opened: Database) -> Non
     await backfill.complete(opened, NOW)
     assert [_rounded(row) for row in await rows(opened, tables.buckets)] == before
     assert await backfill.reached(opened) is None
+    assert (await overview(opened, wanted("24h")))["complete_from"] is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -273,6 +274,7 @@ async def test_what_was_interrupted_goes_on_where_it_was(
     with pytest.raises(OSError, match="full"):
         await backfill.complete(opened, NOW)
     assert await backfill.reached(opened) == END_US - backfill.HOUR_US
+    assert (await overview(opened, wanted("24h")))["complete_from"] == END_US // 10**6 - 3_600
     half = [_rounded(row) for row in await rows(opened, tables.buckets)]
     assert half == [row for row in before if row["start_us"] >= END_US - backfill.HOUR_US]
     monkeypatch.setattr(backfill, "_put", put)
