@@ -28,6 +28,7 @@ from app.compiling import Compiled, compile_config, worker_count
 from app.config import schema
 from app.config.load import Loaded, load
 from app.dashboard import doors as dashboard
+from app.dashboard.evidence import Evidence
 from app.dashboard.source import Source
 from app.delivery import terms
 from app.delivery.cache.answers import AnswerCache
@@ -142,8 +143,13 @@ def application(
     app = doors.application(pipeline, server, access, lifespan)
     app.access_log = access_log
     app.include_router(admin.doors(access, watch, compiled.config.keys, compiled.names))
-    keeps_text = ledger is not None and ledger.keep_prompt_text
-    app.include_router(dashboard.doors(shown, access.dashboard, shows_prompts=keeps_text))
+    evidence = Evidence(
+        compiled.names,
+        pipeline.decider,
+        keeps_text=ledger is not None and ledger.keep_prompt_text,
+        keeps_embeddings=ledger is not None and ledger.keep_embeddings,
+    )
+    app.include_router(dashboard.doors(shown, access.dashboard, evidence))
     return app
 
 

@@ -304,9 +304,27 @@ def test_a_decision_opens_to_its_explanation(page: Page, url: str) -> None:
         expect(panel.locator("table").first).to_contain_text(model)
     expect(panel.locator("tr.failed")).to_contain_text("server_error")
     expect(panel.locator("tr.chosen")).to_contain_text("served")
+    expect(panel.locator("[data-no-neighbours]")).to_contain_text("decides by stated qualities")
     assert button.get_attribute("aria-expanded") == "true"
     button.click()
     expect(panel).to_have_count(0)
+
+
+def test_a_decision_shows_its_neighbours_outcomes(page: Page, url: str) -> None:
+    """As the door tells them where the ledger keeps vectors."""
+    near = [{"id": "n1", "task": "sums", "similarity": 0.91, "scores": {"small": 0.25}}]
+
+    def with_neighbours(route: Any) -> None:
+        told = route.fetch().json()
+        route.fulfill(json={**told, "neighbours": near, "no_neighbours": None})
+
+    page.route("**/dashboard/data/decisions/*", with_neighbours)
+    name = next(row["id"] for row in read(url) if row["decision"] == "fallback")
+    page.locator(f"[data-request='{name}']").click()
+    panel = page.locator(".panel")
+    expect(panel.locator("h3")).to_have_text(["Candidates", "Neighbours' outcomes", "Attempts"])
+    row = panel.get_by_role("row").filter(has_text="sums")
+    expect(row.locator("td")).to_have_text(["91 %", "sums", "0.250", "–", "–"])
 
 
 @pytest.mark.parametrize("what", ["sums", "requests"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import delete
 
 from app.accounting import backfill, retention, tables
@@ -19,16 +21,22 @@ from app.accounting.database import Database
 from app.accounting.spend import spending
 from app.dashboard import export
 from app.dashboard.decisions import decision, decisions
+from app.dashboard.evidence import Evidence
 from app.dashboard.overview import overview
 from app.dashboard.span import RANGES, Range, Span, Wanted
 from app.dashboard.tradeoff import tradeoff
 from app.exchange.money import usd_text
 from app.exchange.record import Attempt, Prediction, Record
+from app.routing.decider import Decider
+from app.routing.names import Names
+from app.telemetry.metrics import Metrics
 from tests.unit.accounting.records import NOON, lines, record, rows
 
 NOW = NOON + 30.0
 END_US = int(NOON) * 1_000_000
 """The newest of `some` is from the hour before noon."""
+NOTHING = Evidence(Names({}, {}), Decider(None, Metrics(CollectorRegistry())))
+"""No route is there whose router could be asked."""
 MODELS = ("small", "large", None)
 
 
@@ -190,13 +198,13 @@ async def test_an_empty_ledger(database_url: str) -> None:
     assert told["total"]["predicted"] is None
     assert told["latency"]["duration"] == {"count": 0, "p50": None, "p95": None, "p99": None}
     assert await decisions(database, wanted(), 25) == []
-    assert await decision(database, "req_1", with_prompt=True) is None
+    assert await decision(database, "req_1", NOTHING) is None
     assert (await tradeoff(database, wanted()))["point"] is None
     await database.close()
 
 
 async def test_one_decision_is_all_that_is_kept(opened: Database) -> None:
-    told = await decision(opened, "req_3", with_prompt=False)
+    told = await decision(opened, "req_3", NOTHING)
     (row,) = [one for one in await rows(opened, tables.requests) if one["id"] == "req_3"]
     assert told is not None
     assert told["saved_usd"] == (None if row["saved_nano"] is None else usd_text(row["saved_nano"]))
@@ -207,6 +215,8 @@ async def test_one_decision_is_all_that_is_kept(opened: Database) -> None:
     }  # fmt: skip
     assert told["attempts"][0]["upstream"] == "sim"
     assert told["prompt"] is None
+    assert told["neighbours"] == []
+    assert "no route" in told["no_neighbours"]
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -214,7 +224,7 @@ async def test_a_prompt_is_told_only_where_it_is_kept(database_url: str, asked: 
     database = await Database.open(database_url)
     written = lines(record(1, prompt="A secret of mine"))
     await book(database, "s", written, written[-1].end)
-    told = await decision(database, "req_1", with_prompt=asked)
+    told = await decision(database, "req_1", replace(NOTHING, keeps_text=asked))
     assert told is not None
     assert told["prompt"] == ("A secret of mine" if asked else None)
     await database.close()
