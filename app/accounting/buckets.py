@@ -145,14 +145,14 @@ async def add(connection: AsyncConnection, tallied: Tally) -> None:
         return
     prepared = _prepared(connection.dialect)
     # In one order everywhere: processes that add to the same sums must not wait in a circle.
-    keys = sorted(made)
-    added: list[Row] = [{**key._asdict(), **made[key][0], "detail": {}} for key in keys]
+    keys = sorted(tallied)
+    added: list[Row] = [{**key._asdict(), **tallied[key][0], "detail": {}} for key in keys]
     # It locks each bucket until the end of the transaction, so what is read next stays true.
     await prepared.sums.run(connection, added)
     details = await _details(connection, keys)
     for key, row in zip(keys, added, strict=True):
         row["detail"] = details[key]
-        merge(row["detail"], made[key][1])
+        merge(row["detail"], tallied[key][1])
     await prepared.detail.run(connection, added)
 
 
