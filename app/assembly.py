@@ -28,6 +28,7 @@ from app.compiling import Compiled, compile_config, worker_count
 from app.config import schema
 from app.config.load import Loaded, load
 from app.dashboard import doors as dashboard
+from app.dashboard.evidence import Evidence
 from app.dashboard.source import Source
 from app.delivery import terms
 from app.delivery.cache.answers import AnswerCache
@@ -44,24 +45,32 @@ from app.routing.decider import Decider
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
 from app.state.memory import MemoryState
-from app.telemetry.logs import configure, log
+from app.telemetry.logs import Format, configure, log, request_line
 from app.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from app.state.shared import SharedState
+    from app.telemetry.tracing import Traces
 
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
 LOG_VARIABLE = "POINTSMAN_LOG_LEVEL"
+FORMAT_VARIABLE = "POINTSMAN_LOG_FORMAT"
+ACCESS_VARIABLE = "POINTSMAN_ACCESS_LOG"
 SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 """Plus an upstream's name: where the process that serves it has been started."""
 
 
 def application(
-    loaded: Loaded, *, warn: bool = True, deployments: Deployments | None = None
+    loaded: Loaded,
+    *,
+    warn: bool = True,
+    access_log: bool = False,
+    deployments: Deployments | None = None,
 ) -> FastAPI:
     """The wired gateway. Its lifespan opens and closes what it holds.
 
     `warn` logs what is probably not meant; of several workers their parent has done so.
+    `access_log` logs a line for every request.
     `deployments` are those of the application before this one, with all that is known of them.
     """
     url = database_url(loaded)
@@ -81,12 +90,17 @@ def application(
     cache = _cache(compiled, embedder, state, metrics)
     sessions = _sessions(compiled, state)
     ledger = _ledger(loaded, metrics)
+    traces = _traces(compiled.config.tracing)
+    observers = (
+        *([traces.end] if traces is not None else []),
+        *([request_line] if access_log else []),
+    )
     pipeline = Pipeline(
         names=compiled.names,
         upstreams=_upstreams(compiled.config, client),
         decider=Decider(embedder, metrics),
         limits=limits,
-        settlement=Settlement(compiled.models, metrics, limits, ledger),
+        settlement=Settlement(compiled.models, metrics, limits, ledger, traces, observers),
         metrics=metrics,
         ledger=ledger,
         deployments=deployments,
@@ -122,12 +136,20 @@ def application(
         await limits.state.close()
         if embedder is not None:
             embedder.close()
+        if traces is not None:
+            await traces.close()
         metrics.close()
 
     app = doors.application(pipeline, server, access, lifespan)
+    app.access_log = access_log
     app.include_router(admin.doors(access, watch, compiled.config.keys, compiled.names))
-    keeps_text = ledger is not None and ledger.keep_prompt_text
-    app.include_router(dashboard.doors(shown, access.dashboard, shows_prompts=keeps_text))
+    evidence = Evidence(
+        compiled.names,
+        pipeline.decider,
+        keeps_text=ledger is not None and ledger.keep_prompt_text,
+        keeps_embeddings=ledger is not None and ledger.keep_embeddings,
+    )
+    app.include_router(dashboard.doors(shown, access.dashboard, evidence))
     return app
 
 
@@ -153,8 +175,31 @@ def offline_pipeline(compiled: Compiled) -> Pipeline:
 
 def application_from_environment() -> FastAPI:
     """For uvicorn's workers, each of which builds its own, in a process that has no log yet."""
-    configure(os.environ.get(LOG_VARIABLE, "INFO"))
-    return application(load(Path(os.environ[CONFIG_VARIABLE])), warn=False)
+    environment = os.environ
+    format_: Format = "json" if environment.get(FORMAT_VARIABLE) == "json" else "text"
+    configure(environment.get(LOG_VARIABLE, "INFO"), format_)
+    access_log = environment.get(ACCESS_VARIABLE) == "1"
+    loaded = load(Path(environment[CONFIG_VARIABLE]))
+    return application(loaded, warn=False, access_log=access_log)
+
+
+def _traces(written: schema.Tracing | None) -> Traces | None:
+    if written is None:
+        return None
+    # Who traces nothing need not load OpenTelemetry.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    from app.telemetry.tracing import Traces, disabled
+
+    if disabled():
+        return None
+    headers = {key: value.get_secret_value() for key, value in written.headers.items()}
+    return Traces(
+        OTLPSpanExporter(written.endpoint, headers=headers or None),
+        sample_share=written.sample_share,
+        propagates=written.propagate,
+        prompt_text=written.prompt_text,
+    )
 
 
 def _limiter(compiled: Compiled, metrics: Metrics, state: State) -> Limiter:
@@ -269,14 +314,16 @@ def _upstreams(config: schema.Config, client: HTTPClient) -> dict[str, Upstream]
 
 def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstream:
     headers: dict[str, str] = {}
-    stream_usage = True
+    stream_usage, provider = True, None
     if isinstance(written, schema.SimulatedUpstream):
         base_url = os.environ.get(SIMULATED_VARIABLE + name, "http://127.0.0.1:9/v1")
     else:
         base_url = written.base_url
-        stream_usage = written.stream_usage
+        stream_usage, provider = written.stream_usage, written.provider
         if written.api_key is not None:
             headers["Authorization"] = f"Bearer {written.api_key.get_secret_value()}"
         headers |= {key: value.get_secret_value() for key, value in written.headers.items()}
     times = terms.timeouts(written.timeouts)
-    return HTTPUpstream(name, base_url, headers, times, client, stream_usage=stream_usage)
+    return HTTPUpstream(
+        name, base_url, headers, times, client, stream_usage=stream_usage, provider=provider
+    )

@@ -101,6 +101,7 @@ def compile_config(loaded: Loaded) -> Compiled:
     keys, wrong_with_keys = keyring(loaded, os.environ)
     problems += wrong_with_keys
     problems += _missing_driver(loaded)
+    problems += _missing_tracer(loaded)
     problems += pricing.problems(loaded, models)
     problems += limit_checks.problems(loaded)
     if problems:
@@ -190,11 +191,25 @@ def _missing_promises(
             yield loaded.document.problem(path, str(error))
 
 
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # of a package that it would be in
+        return False
+
+
 def _missing_driver(loaded: Loaded) -> Iterator[Problem]:
     ledger = loaded.config.ledger
     if ledger and (ledger.url or "").startswith("postgres") and find_spec("asyncpg") is None:
         yield loaded.document.problem(
             ("ledger", "url"), "PostgreSQL needs a driver", "pip install 'pointsman[postgres]'"
+        )
+
+
+def _missing_tracer(loaded: Loaded) -> Iterator[Problem]:
+    if loaded.config.tracing is not None and not _installed("opentelemetry.exporter.otlp"):
+        yield loaded.document.problem(
+            ("tracing",), "needs OpenTelemetry's SDK", "pip install 'pointsman[otel]'"
         )
 
 

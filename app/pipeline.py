@@ -85,6 +85,7 @@ class Pipeline:
     async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
         record = self.settlement.begin(request.id, request.started, request.received)
+        self.settlement.trace(record, request.traceparent, request)
         decision: Decision | None = None
         try:
             target = self.admit(request, record, caller)
@@ -134,10 +135,16 @@ class Pipeline:
         return self._stream(request, record, decision, result, after)
 
     def refuse(
-        self, request_id: str, started: float, error: GatewayError, caller: Caller = ANONYMOUS
+        self,
+        request_id: str,
+        started: float,
+        error: GatewayError,
+        caller: Caller = ANONYMOUS,
+        traceparent: str | None = None,
     ) -> Reply:
         """Answer what never became a request; it is counted like any other."""
         record = self.settlement.begin(request_id, started, received=perf_counter())
+        self.settlement.trace(record, traceparent)
         record.key_id, record.tags = caller.key_id, caller.tags
         return self._refused(record, None, error)
 

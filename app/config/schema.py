@@ -50,6 +50,7 @@ from app.config.prices import Prices as Prices
 from app.config.prices import PricesOrLists as PricesOrLists
 from app.config.prices import Rates as Rates
 from app.config.prices import SizedRates as SizedRates
+from app.config.telemetry import Tracing as Tracing
 
 
 class Server(Written):
@@ -323,4 +324,7 @@ class Config(Written):
     )
     redis: Redis | None = Field(
         default=None, description="Without it each process counts by itself."
+    )
+    tracing: Tracing | None = Field(
+        default=None, description="Without it nothing is traced. `tracing: {}` is enough."
     )

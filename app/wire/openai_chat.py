@@ -71,6 +71,7 @@ def parse(
     debug: bool = False,
     session: str | None = None,
     cache_control: str | None = None,
+    traceparent: str | None = None,
 ) -> Request:
     """Read and check a request body. Raises InvalidJSON or InvalidField, naming the field."""
     try:
@@ -95,6 +96,7 @@ def parse(
         started=started,
         received=received,
         debug=debug,
+        traceparent=traceparent,
         include_usage=options.get("include_usage") is True,
         session=session,
         cache_control=cache_control,

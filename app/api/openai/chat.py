@@ -40,7 +40,10 @@ class ChatDoor:
                 scope, receive, self.limits, started, reads=self.pipeline.reads
             )
         except GatewayError as error:
-            refusal = self.pipeline.refuse(wire.new_request_id(), started, error, caller)
+            traceparent = wire.header(scope, b"traceparent")
+            refusal = self.pipeline.refuse(
+                wire.new_request_id(), started, error, caller, traceparent
+            )
             await wire.send_reply(send, refusal)
             return
         except wire.ClientGone:
@@ -54,7 +57,9 @@ class ChatDoor:
                     else:
                         await wire.send_reply(send, reply)
             except Overloaded as error:
-                refusal = self.pipeline.refuse(request.id, started, error, caller)
+                refusal = self.pipeline.refuse(
+                    request.id, started, error, caller, request.traceparent
+                )
                 await wire.send_reply(send, refusal)
 
 
@@ -81,6 +86,7 @@ async def read_request(
         debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
         session=_session(scope) if "session" in reads else None,
         cache_control=wire.header(scope, b"cache-control") if "cache-control" in reads else None,
+        traceparent=wire.header(scope, b"traceparent"),
     )
     request.asked = terms
     return request
