@@ -22,6 +22,7 @@ from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.cache.answers import AnswerCache, Place
 from app.delivery.cache.replay import Hit
+from app.delivery.continuation import Continuing, Relaying, is_plain
 from app.delivery.deployments import Deployments
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
@@ -38,7 +39,6 @@ from app.exchange.headers import headers
 from app.exchange.record import Record
 from app.exchange.reply import Reply, StreamReply
 from app.exchange.request import Request
-from app.exchange.terms import USUAL_TERMS
 from app.routing.bounds import size
 from app.routing.conversation.affinity import Conversation, conversation
 from app.routing.conversation.sessions import Sessions
@@ -102,19 +102,8 @@ class Pipeline:
             most = size(request, facts, record.at)
             after.talk = await self._talk(request, target, facts, caller)
             decision = await self.decide(target, facts, record, applied, most, after.talk)
-            afford = partial(self.limits.afford, record) if record.hold else None
-            terms = decision.route.terms if decision.route else USUAL_TERMS
             first = after.talk.deployment if after.talk else None
-            delivery = deliver(
-                request,
-                decision.plan,
-                self.upstreams,
-                record,
-                self.deployments,
-                terms,
-                afford,
-                first,
-            )
+            delivery = self._deliver(request, decision.plan, record, decision, first)
             if request.stream and self.comment_seconds is not None:
                 result = await within(delivery, self.comment_seconds)
             else:
@@ -128,8 +117,6 @@ class Pipeline:
             return self._refused(record, decision, _told(request, error), debug=request.debug)
         if isinstance(result, asyncio.Task):
             return self._waiting(request, record, decision, result, after)
-        if record.model != decision.chosen.name:
-            record.decision = "fallback"
         if isinstance(result, Whole):
             return self._whole(request, record, decision, result, after)
         return self._stream(request, record, decision, result, after)
@@ -189,6 +176,23 @@ class Pipeline:
         if self.ledger is not None:
             self.decider.keep(record, facts.instruction, self.ledger)
         return decision
+
+    async def _deliver(
+        self,
+        request: Request,
+        plan: tuple[Model, ...],
+        record: Record,
+        decision: Decision,
+        first: str | None = None,
+    ) -> Whole | Opened:
+        """Carry out a plan, the deployment `first` before its model's others."""
+        afford = partial(self.limits.afford, record) if record.hold else None
+        result = await deliver(
+            request, plan, self.upstreams, record, self.deployments, decision.terms, afford, first
+        )
+        if record.model != decision.chosen.name:
+            record.decision = "fallback"
+        return result
 
     async def _choose(
         self, target: Route | Model, facts: Facts, record: Record, talk: Conversation | None
@@ -277,7 +281,9 @@ class Pipeline:
     ) -> StreamReply:
         relay = self._relay(request, record, decision, opened, after)
         told = headers(record, debug=request.debug)
-        return StreamReply(relay.events(), relay.close, relay.deadline, told)
+        reply = StreamReply(relay.events(), relay.close, None, told)
+        _keep_to(relay, reply)
+        return reply
 
     def _relay(
         self,
@@ -286,21 +292,39 @@ class Pipeline:
         decision: Decision,
         opened: Opened,
         after: _Afterwards,
-    ) -> Relay:
+    ) -> Relaying:
         record.first_token_seconds = perf_counter() - request.received
-        after.opened(opened.reader)
+
+        def noted(part: Opened, outcome: str) -> None:
+            # The attempt looked well at its first event; how it ended is known only now.
+            attempt, reader = record.attempts[-1], part.reader
+            attempt.outcome, attempt.text_bytes = outcome, reader.text_bytes
+            attempt.usage, attempt.usage_fault = reader.usage, reader.usage_fault
 
         def ended(outcome: str) -> None:
-            # The attempt looked well at its first event; how it ended is known only now.
-            noted, reader = record.attempts[-1], opened.reader
-            noted.outcome, noted.text_bytes = outcome, reader.text_bytes
-            noted.usage, noted.usage_fault = reader.usage, reader.usage_fault
             status = CLIENT_CLOSED if outcome == "client_gone" else 200
             self.settlement.settle(record, decision, outcome, status)
             if outcome == "ok":
-                after.streamed(reader, record)
+                after.streamed(opened.reader, record)
 
-        return Relay(opened, ended)
+        def whole(outcome: str) -> None:
+            noted(opened, outcome)
+            ended(outcome)
+
+        async def following(rest: Request) -> tuple[Opened, str] | None:
+            after.place = None  # what two models have written is nobody's answer
+            failed = {attempt.model for attempt in record.attempts}
+            plan = tuple(model for model in decision.plan if model.name not in failed)
+            result = await self._deliver(rest, plan, record, decision) if plan else None
+            return (result, record.model or "") if isinstance(result, Opened) else None
+
+        relay: Relaying
+        if decision.terms.continues and is_plain(request.payload):
+            relay = Continuing(request, opened, following, noted=noted, ended=ended)
+        else:
+            relay = Relay(opened, whole)
+        after.opened(opened.reader)
+        return relay
 
     def _waiting(
         self,
@@ -313,11 +337,9 @@ class Pipeline:
         """A stream whose first event is late: it begins with comments, and without the headers
         that say who serves it."""
 
-        def began(opened: Opened) -> Relay:
-            if record.model != decision.chosen.name:
-                record.decision = "fallback"
+        def began(opened: Opened) -> Relaying:
             relay = self._relay(request, record, decision, opened, after)
-            reply.deadline = relay.deadline
+            _keep_to(relay, reply)
             return relay
 
         def failed(error: Exception) -> bytes:
@@ -375,6 +397,13 @@ class _Afterwards:
 
 def _nothing_to_close() -> None:
     """Nobody is at work for an answer that is there already."""
+
+
+def _keep_to(relay: Relaying, reply: StreamReply) -> None:
+    """Give a reply the deadline of its relay, and every other that it comes to have."""
+    reply.deadline = relay.deadline
+    if isinstance(relay, Continuing):
+        relay.moved = partial(setattr, reply, "deadline")
 
 
 def _told(request: Request, error: Exception) -> GatewayError:

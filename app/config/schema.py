@@ -288,6 +288,11 @@ class Route(Written):
         description="Whether a refusal of the content goes to the client, or the next model is "
         "asked.",
     )
+    on_stream_failure: Literal["error", "continue"] = Field(
+        default="error",
+        description="What becomes of a stream that breaks off after its first event: it ends in an "
+        "error event, or another model goes on, where the answer is plain text.",
+    )
     affinity: AffinityOrSwitch | None = Field(
         default=None,
         description="Whether a conversation stays with its model. Left out: yes, but with a "

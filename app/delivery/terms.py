@@ -20,6 +20,7 @@ def of_route(written: schema.Route) -> Terms:
         NO_TIMEOUTS if times == NO_TIMEOUTS else times,
         None if written.retries is None else _retries(written.retries),
         written.on_content_refusal,
+        continues=written.on_stream_failure == "continue",
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from app.delivery.attempt import Opened
-from app.delivery.relay import Relay
+from app.delivery.continuation import Relaying
 from app.wire import sse
 
 Result = TypeVar("Result")
@@ -53,14 +53,14 @@ class Waiting:
         delivery: asyncio.Task[Any],
         seconds: float,
         *,
-        began: Callable[[Opened], Relay],
+        began: Callable[[Opened], Relaying],
         failed: Callable[[Exception], bytes],
         gone: Callable[[], None],
     ) -> None:
         self._delivery = delivery
         self._seconds = seconds
         self._began, self._failed, self._gone = began, failed, gone
-        self._relay: Relay | None = None
+        self._relay: Relaying | None = None
         self._told = False
 
     async def events(self) -> AsyncIterator[bytes]:

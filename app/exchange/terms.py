@@ -79,6 +79,8 @@ class Terms:
     timeouts: TimeoutsOrNone = NO_TIMEOUTS
     retries: Retries | None = None
     on_content_refusal: OnContentRefusal = "return"
+    continues: bool = False
+    """A stream that breaks off goes on on another model, where it can."""
 
 
 USUAL_TERMS = Terms()

@@ -375,6 +375,15 @@ def _check_events(block: bytes) -> None:
             raise MalformedReply("The upstream's stream has an event that is not JSON.")
 
 
+def before_error(block: bytes) -> bytes:
+    """The events of a block before one that tells of an error."""
+    events = sse.split(block)
+    for place, event in enumerate(events):
+        if _ERROR.search(event):
+            return b"".join(events[:place])
+    return block
+
+
 def is_whole(data: bytes) -> bool:
     """Whether the data of an event is all there."""
     try:
