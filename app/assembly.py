@@ -28,6 +28,7 @@ from app.config import schema
 from app.config.load import Loaded, load
 from app.dashboard import doors as dashboard
 from app.dashboard.source import Source
+from app.delivery.drain import Drain
 from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.pipeline import Pipeline
@@ -66,6 +67,7 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
         metrics=metrics,
         ledger=(ledger := _ledger(loaded, metrics)),
         limits=limits,
+        drain=(drain := _drain(server)),
     )
 
     watch = None if url is None else _watch(compiled.keyring, url)
@@ -86,7 +88,7 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
             resumed(limits, ledger, compiled.keyring, read_keys),
             client,
         ):
-            yield {"header_timeout_seconds": server.header_timeout_seconds}
+            yield {"header_timeout_seconds": server.header_timeout_seconds, "drain": drain}
         await limits.state.close()
         if embedder is not None:
             embedder.close()
@@ -121,6 +123,10 @@ def application_from_environment() -> FastAPI:
     """For uvicorn's workers, each of which builds its own, in a process that has no log yet."""
     configure(os.environ.get(LOG_VARIABLE, "INFO"))
     return application(load(Path(os.environ[CONFIG_VARIABLE])), warn=False)
+
+
+def _drain(server: schema.Server) -> Drain:
+    return Drain(server.drain.delay_seconds, server.drain.timeout_seconds)
 
 
 def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:

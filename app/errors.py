@@ -348,6 +348,18 @@ class GatewayFault(GatewayError):
     """A failure of Pointsman's own."""
 
 
+class GatewayStopping(GatewayFault):
+    """The process ends, and the request outlasted the time it was given; another one may serve."""
+
+    status = 503
+    code = "gateway_stopping"
+    outcome = "stopped"
+    """How a stream is booked that was cut off for this."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=[("retry-after", "1"), ("connection", "close")])
+
+
 class LedgerUnavailable(GatewayFault):
     """The ledger can't be read now. Requests are served all the same."""
 

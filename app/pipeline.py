@@ -21,6 +21,7 @@ from app.accounting.most import Size
 from app.catalog.model import Model
 from app.catalog.prices import DAY_SECONDS
 from app.delivery.attempt import Opened, Whole
+from app.delivery.drain import Drain, stopping
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
@@ -60,6 +61,7 @@ class Pipeline:
     metrics: Metrics
     limits: Limiter
     ledger: Ledger | None = None
+    drain: Drain = field(default_factory=Drain)
     _warned: set[str] = field(default_factory=set)
     """What has been told of models' prices and reports."""
 
@@ -81,6 +83,8 @@ class Pipeline:
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
+            if self.drain.over:
+                return self._refused(record, decision, stopping(), debug=request.debug)
             self._settle(record, decision, "client_gone", CLIENT_CLOSED)
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still answer in the envelope
@@ -239,7 +243,7 @@ class Pipeline:
             status = CLIENT_CLOSED if outcome == "client_gone" else 200
             self._settle(record, decision, outcome, status)
 
-        relay = Relay(opened, ended)
+        relay = Relay(opened, ended, self.drain)
         headers = _headers(record, decision, debug=request.debug)
         return StreamReply(relay.events(), relay.close, relay.deadline, headers)
 

@@ -9,11 +9,15 @@ from fastapi import APIRouter, Depends, Response
 
 from app import __version__
 from app.api.access import Access
+from app.delivery.drain import Drain
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
 def doors(
-    metrics: Metrics, access: Access, readiness: Callable[[], Mapping[str, str]]
+    metrics: Metrics,
+    access: Access,
+    readiness: Callable[[], Mapping[str, str]],
+    drain: Drain,
 ) -> APIRouter:
     """`readiness` tells how what the gateway can do without is."""
     router = APIRouter(tags=["operations"])
@@ -24,7 +28,10 @@ def doors(
 
     # The server listens only once everything is loaded, so whoever gets through is served.
     @router.get("/readyz", summary="Requests are served")
-    async def readyz() -> dict[str, Any]:
+    async def readyz(response: Response) -> dict[str, Any]:
+        if drain.draining:
+            response.status_code = 503  # requests are still served; new ones belong elsewhere
+            return {"status": "draining", "version": __version__}
         # What is away is told of and changes nothing: requests are served all the same.
         return {"status": "ready", "version": __version__, **readiness()}
 

@@ -86,7 +86,7 @@ def application(
     app.router.routes.append(Route(CHAT, chat, methods=["POST"]))
     app.include_router(models.doors(pipeline.names))
     app.include_router(decision.doors(pipeline, limits))
-    app.include_router(probes.doors(pipeline.metrics, access, pipeline.readiness))
+    app.include_router(probes.doors(pipeline.metrics, access, pipeline.readiness, pipeline.drain))
     app.add_exception_handler(GatewayError, _refused)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)

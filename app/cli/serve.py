@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -45,9 +46,12 @@ def command(
 ) -> None:
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
+    from uvicorn.config import STARTUP_FAILURE
 
     from app.accounting.declared import HOST_VARIABLE
     from app.accounting.place import Place
+    from app.api.server import Server
+    from app.api.workers import Workers
     from app.assembly import CONFIG_VARIABLE, LOG_VARIABLE
     from app.compiling import WORKERS_VARIABLE
     from app.telemetry.logs import configure
@@ -69,7 +73,7 @@ def command(
         stack.enter_context(_simulated(loaded.config))
         app = _application(loaded, workers)
         click.echo(f"Pointsman on http://{host}:{port} (config {file})", err=True)
-        uvicorn.run(
+        config = uvicorn.Config(
             app,
             factory=workers > 1,
             host=host,
@@ -85,9 +89,15 @@ def command(
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=int(server.keep_alive_seconds),
-            timeout_graceful_shutdown=30,
             backlog=4096,
         )
+        if workers > 1:
+            Workers(config, [config.bind_socket()]).run()
+            return
+        one = Server(config)
+        one.run()
+        if not one.started:
+            sys.exit(STARTUP_FAILURE)
 
 
 def _application(loaded: Loaded, workers: int) -> FastAPI | str:

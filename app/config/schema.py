@@ -46,6 +46,24 @@ from app.config.objectives import TradeoffObjective as TradeoffObjective
 from app.config.objectives import WhenBudgetLow
 
 
+class Drain(Written):
+    """How a gateway ends that is told to, by SIGTERM or Ctrl-C."""
+
+    delay_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=600,
+        description="How long it serves on as not ready, so that load balancers notice. "
+        "Kubernetes takes some 5 s.",
+    )
+    timeout_seconds: float = Field(
+        default=30,
+        ge=0,
+        le=86_400,
+        description="How long after that requests and streams have to end; then they are cut off.",
+    )
+
+
 class Server(Written):
     """How the gateway itself listens and what it accepts."""
 
@@ -72,6 +90,7 @@ class Server(Written):
     keep_alive_seconds: Seconds = Field(
         default=75, description="How long an idle client connection stays open."
     )
+    drain: Drain = Drain()
 
 
 class Encoder(Written):

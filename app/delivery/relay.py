@@ -5,20 +5,25 @@ After the first byte nothing can be taken back: what fails then is told as an SS
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from app.delivery.attempt import Opened, withhold_secrets
-from app.errors import UpstreamCut, UpstreamError
+from app.delivery.drain import Drain, stopping
+from app.errors import GatewayError, GatewayStopping, UpstreamCut, UpstreamError
 from app.wire import sse
 from app.wire.openai_chat import error_body, is_whole
 
 
 class Relay:
     """Hands an opened stream on. `ended` is called once, with the outcome, however it ends:
-    `ok`, `client_gone`, an UpstreamError's outcome, or `failed`."""
+    `ok`, `client_gone`, an UpstreamError's outcome, `stopped`, or `failed`."""
 
-    def __init__(self, opened: Opened, ended: Callable[[str], None]) -> None:
+    def __init__(
+        self, opened: Opened, ended: Callable[[str], None], drain: Drain | None = None
+    ) -> None:
         self._opened = opened
+        self._drain = drain or Drain()
         self._ended: Callable[[str], None] | None = ended
         self._outcome = "client_gone"
 
@@ -50,7 +55,11 @@ class Relay:
             self._outcome = "failed" if reader.failed else "ok"
         except UpstreamError as error:
             self._outcome = error.outcome
-            yield sse.event(error_body(error.message, error.type, None, error.code))
+            yield _told(error)
+        except asyncio.CancelledError:
+            if not self._drain.over:
+                raise
+            yield _told(stopping())
         except Exception:
             self._outcome = "failed"
             raise
@@ -78,4 +87,10 @@ class Relay:
         ended, self._ended = self._ended, None
         if reader.done and not reader.failed:
             self._outcome = "ok"  # who leaves after the end has had the answer
+        elif self._drain.over and self._outcome == "client_gone":
+            self._outcome = GatewayStopping.outcome
         ended(self._outcome)
+
+
+def _told(error: GatewayError) -> bytes:
+    return sse.event(error_body(error.message, error.type, None, error.code))

@@ -45,7 +45,7 @@ CLIENT_CLOSED = 499
 
 BROKEN = "broken"
 """Code label of a stream that had begun well, with a 200, and then ended in an error event."""
-_BROKEN_OUTCOMES = frozenset({"failed", "cut", "timeout", "malformed"})
+_BROKEN_OUTCOMES = frozenset({"failed", "cut", "timeout", "malformed", "stopped"})
 
 
 def clamped(status: int) -> str:

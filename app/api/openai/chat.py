@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -10,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from app.api import wire
 from app.api.access import Access
 from app.config.schema import Server
+from app.delivery.drain import stopping
 from app.errors import GatewayError
 from app.exchange.reply import StreamReply
 from app.exchange.request import Request
@@ -36,12 +38,22 @@ class ChatDoor:
             return
         except wire.ClientGone:
             return
-        with wire.hang_up_cancels(receive):
-            reply = await self.pipeline.chat(request, caller)
-            if isinstance(reply, StreamReply):
-                await wire.send_stream(send, reply)
-            else:
-                await wire.send_reply(send, reply)
+        except asyncio.CancelledError:
+            if not self.pipeline.drain.over:
+                raise
+            await wire.send_reply(send, wire.refusal(stopping()))
+            return
+        try:
+            with wire.hang_up_cancels(receive):
+                reply = await self.pipeline.chat(request, caller)
+                if isinstance(reply, StreamReply):
+                    await wire.send_stream(send, reply)
+                else:
+                    await wire.send_reply(send, reply)
+        except asyncio.CancelledError:
+            if not self.pipeline.drain.over:
+                raise
+            # Cut off while the client took its time: its connection is broken, which tells it.
 
 
 async def read_request(scope: Scope, receive: Receive, limits: Server, started: float) -> Request:
