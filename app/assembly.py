@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
+from time import time
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,10 +23,11 @@ from app.accounting.limiter import Limiter
 from app.accounting.limits import Limits
 from app.accounting.place import Place
 from app.accounting.refusal import Scope
-from app.accounting.resume import resumed
-from app.api import admin
+from app.accounting.resume import resumed, take_up
+from app.api import admin, configuration
 from app.api import routes as doors
 from app.api.access import Access, nothing_new
+from app.api.serving import Active, Serving
 from app.compiling import Compiled, compile_config, worker_count
 from app.config import schema
 from app.config.load import Loaded, load
@@ -31,7 +36,9 @@ from app.dashboard.source import Source
 from app.delivery.drain import Drain
 from app.delivery.upstreams.base import Timeouts, Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
+from app.errors import ConfigError
 from app.pipeline import Pipeline
+from app.reloading import Reloader
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
 from app.state.memory import MemoryState
@@ -53,26 +60,16 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
     if url is not None:
         key_hasher(loaded)  # made now if need be: every process that serves must find the same
     compiled = compile_config(loaded)
-    server = compiled.config.server
     if warn:
         log_doubts(compiled)
-    metrics = Metrics()
-    client = HTTPClient()
-    embedder = _embedder(compiled, metrics)
-    limits = _limiter(compiled, metrics)
-    pipeline = Pipeline(
-        names=compiled.names,
-        upstreams=_upstreams(compiled.config, client),
-        embedder=embedder,
-        metrics=metrics,
-        ledger=(ledger := _ledger(loaded, metrics)),
-        limits=limits,
-        drain=(drain := _drain(server)),
-    )
+    parts = Parts.of(loaded, compiled, keeps_keys=url is not None)
+    metrics, ledger, keyring = parts.metrics, parts.ledger, parts.keyring
+    serving = Serving(parts.first(loaded, compiled))
+    reloader = Reloader(serving, compiled.opened, parts.next, metrics)
 
-    watch = None if url is None else _watch(compiled.keyring, url)
+    watch = None if url is None else _watch(keyring, url)
     read_keys = watch.refresh if watch else nothing_new
-    access = Access(compiled.keyring, read_keys)
+    access = Access(keyring, read_keys)
     shown = Source(None if ledger is None else ledger.place.url)
 
     @asynccontextmanager
@@ -80,25 +77,115 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
         # What was built until now lives as long as the process: the collector need not look again.
         gc.collect()
         gc.freeze()
-        await limits.state.open()
+        await parts.state.open()
         async with (
             kept(ledger),
             shown.running(),
             watch.running() if watch else nullcontext(),
-            resumed(limits, ledger, compiled.keyring, read_keys),
-            client,
+            resumed(serving.pipeline.limits, ledger, keyring, read_keys),
+            parts.client,
+            reloader.running(),
         ):
-            yield {"header_timeout_seconds": server.header_timeout_seconds, "drain": drain}
-        await limits.state.close()
-        if embedder is not None:
+            yield {"serving": serving, "drain": parts.drain, "reload": reloader.request}
+        await parts.state.close()
+        if (embedder := serving.pipeline.embedder) is not None:
             embedder.close()
         metrics.close()
 
-    app = doors.application(pipeline, server, access, lifespan)
-    app.include_router(admin.doors(access, watch, compiled.config.keys, compiled.names))
-    keeps_text = ledger is not None and ledger.keep_prompt_text
-    app.include_router(dashboard.doors(shown, access.dashboard, shows_prompts=keeps_text))
+    async def reload() -> dict[str, Any]:
+        done = await reloader.reload()
+        _tell_other_workers()
+        return {"changed": done.changed, "warnings": [str(one) for one in done.warnings]}
+
+    app = doors.application(serving, access, lifespan)
+    app.include_router(admin.doors(access, watch, serving))
+    app.include_router(configuration.doors(access, serving, reload))
+    app.include_router(
+        dashboard.doors(
+            shown,
+            access.dashboard,
+            shows_prompts=lambda: ledger is not None and ledger.keep_prompt_text,
+        )
+    )
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What lives as long as the process, whatever configuration serves. What is to outlive a reload
+    is made here and handed to each pipeline."""
+
+    metrics: Metrics
+    client: HTTPClient
+    state: State
+    ledger: Ledger | None
+    keyring: Keyring
+    drain: Drain
+    keeps_keys: bool
+    """Whether there is a database of keys."""
+
+    @classmethod
+    def of(cls, loaded: Loaded, compiled: Compiled, *, keeps_keys: bool) -> Parts:
+        metrics = Metrics()
+        return cls(
+            metrics=metrics,
+            client=HTTPClient(),
+            state=_state(compiled.config, metrics),
+            ledger=_ledger(loaded, metrics),
+            keyring=compiled.keyring,
+            drain=Drain(),
+            keeps_keys=keeps_keys,
+        )
+
+    def first(self, loaded: Loaded, compiled: Compiled) -> Active:
+        """The configuration that the process starts with."""
+        self._set(compiled.config)
+        return _active(loaded, compiled, self._pipeline(compiled, None), version=1)
+
+    async def next(self, loaded: Loaded, compiled: Compiled, former: Active) -> Active:
+        """One that takes the place of another. Raises ConfigError, with nothing changed."""
+        if self.keeps_keys and compiled.keyring.hasher.mark != self.keyring.hasher.mark:
+            told = "the key secret is another one, which needs a restart"
+            raise ConfigError([loaded.document.problem(("keys",), told)])
+        pipeline = self._pipeline(compiled, former)
+        await take_up(pipeline.limits, former.pipeline.limits, self.ledger)
+        # From here on in one step: what is handed over must not change meanwhile.
+        pipeline.names.succeed(former.pipeline.names)
+        self.keyring.adopt(compiled.keyring)
+        self._set(compiled.config)
+        return _active(loaded, compiled, pipeline, version=former.version + 1)
+
+    def _set(self, config: schema.Config) -> None:
+        drain = config.server.drain
+        self.drain.delay_seconds = drain.delay_seconds
+        self.drain.timeout_seconds = drain.timeout_seconds
+        if self.ledger is not None and config.ledger is not None:
+            self.ledger.retention_days = config.ledger.retention_days
+            self.ledger.keep_prompt_text = config.ledger.keep_prompt_text
+            self.ledger.keep_embeddings = config.ledger.keep_embeddings
+
+    def _pipeline(self, compiled: Compiled, former: Active | None) -> Pipeline:
+        return Pipeline(
+            names=compiled.names,
+            upstreams=_upstreams(compiled.config, self.client, former),
+            embedder=_embedder(compiled, self.metrics, former),
+            metrics=self.metrics,
+            ledger=self.ledger,
+            limits=_limiter(compiled, self.state, self.metrics),
+            drain=self.drain,
+        )
+
+
+def _active(loaded: Loaded, compiled: Compiled, pipeline: Pipeline, version: int) -> Active:
+    document = loaded.document
+    return Active(pipeline, compiled.config, document.file, document.digest, version, time())
+
+
+def _tell_other_workers() -> None:
+    """The parent of several passes it on to all of them, this one included: it has the file."""
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
+        os.kill(parent.pid, signal.SIGHUP)
 
 
 def log_doubts(compiled: Compiled) -> None:
@@ -125,11 +212,7 @@ def application_from_environment() -> FastAPI:
     return application(load(Path(os.environ[CONFIG_VARIABLE])), warn=False)
 
 
-def _drain(server: schema.Server) -> Drain:
-    return Drain(server.drain.delay_seconds, server.drain.timeout_seconds)
-
-
-def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:
+def _limiter(compiled: Compiled, state: State, metrics: Metrics) -> Limiter:
     own: dict[tuple[Scope, str], Limits] = {}
     config = compiled.config
     if config.limits is not None:
@@ -139,7 +222,7 @@ def _limiter(compiled: Compiled, metrics: Metrics) -> Limiter:
             own["route", name] = Limits.compile(route.limits)
     for name, tag in config.tags.items():
         own["tag", name] = Limits.compile(tag.limits)
-    return Limiter(_state(config, metrics), own, compiled.models.values(), metrics)
+    return Limiter(state, own, compiled.models.values(), metrics)
 
 
 def _state(config: schema.Config, metrics: Metrics) -> State:
@@ -165,16 +248,21 @@ def _state(config: schema.Config, metrics: Metrics) -> State:
     )
 
 
-def _embedder(compiled: Compiled, metrics: Metrics) -> Embedder | None:
+def _embedder(
+    compiled: Compiled, metrics: Metrics, former: Active | None = None
+) -> Embedder | None:
     if compiled.encoder is None:
         return None
-    # The first run of a graph allocates its memory; that must not fall on the first client.
-    compiled.encoder.encode(["warm up"])
-    return Embedder(
-        compiled.encoder,
-        cache_entries=compiled.config.encoder.cache_entries,
-        on_encode=metrics.encoded,
-    )
+    entries = compiled.config.encoder.cache_entries
+    before = None if former is None else former.pipeline.embedder
+    if before is not None and before.serves(compiled.encoder):
+        before.keep(entries)
+        return before
+    if former is None:
+        # The first run of a graph allocates its memory; that must not fall on the first client.
+        # When it is reloaded this was done where it was read, off the event loop.
+        compiled.encoder.encode(["warm up"])
+    return Embedder(compiled.encoder, cache_entries=entries, on_encode=metrics.encoded)
 
 
 def _ledger(loaded: Loaded, metrics: Metrics) -> Ledger | None:
@@ -191,8 +279,17 @@ def _ledger(loaded: Loaded, metrics: Metrics) -> Ledger | None:
     )
 
 
-def _upstreams(config: schema.Config, client: HTTPClient) -> dict[str, Upstream]:
-    return {name: _upstream(name, entry, client) for name, entry in config.upstreams.items()}
+def _upstreams(
+    config: schema.Config, client: HTTPClient, former: Active | None
+) -> dict[str, Upstream]:
+    """One that is written as before is the same as before, with all that it knows of its health."""
+    before = {} if former is None else former.config.upstreams
+    return {
+        name: former.pipeline.upstreams[name]
+        if former is not None and before.get(name) == written
+        else _upstream(name, written, client)
+        for name, written in config.upstreams.items()
+    }
 
 
 def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstream:

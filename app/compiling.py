@@ -108,7 +108,7 @@ def compile_config(loaded: Loaded, before: Opened | None = None) -> Compiled:
         *_doubts(loaded, models, artifacts),
         *limit_checks.doubts(loaded, worker_count(config)),
     )
-    return Compiled(config, models, names, encoder, keys, warnings, ready, opened)
+    return Compiled(config, models, names, encoder, keys, warnings, ready, opened.complete())
 
 
 def worker_count(config: schema.Config) -> int:

@@ -204,6 +204,14 @@ class NoDatabase(CallerError):
     code = "caller_no_database"
 
 
+class ConfigRefused(CallerError):
+    """The configuration that was to be loaded is wrong, or needs a restart; the one before goes
+    on. The message is what `pointsman check` says."""
+
+    status = 422
+    code = "caller_config_refused"
+
+
 class NoEligibleCandidate(CallerError):
     """No model of the route can serve this request; the message gives each one's reasons."""
 

@@ -26,10 +26,13 @@ class Opened:
     def __init__(self, before: Opened | None = None) -> None:
         self._before: dict[tuple[Any, ...], Any] = {} if before is None else before._made
         self._made: dict[tuple[Any, ...], Any] = {}
+        self.has_new = False
+        """Whether something was not there already."""
 
-    def is_as_before(self) -> bool:
-        """Whether everything was there already."""
-        return self._made.keys() <= self._before.keys()
+    def complete(self) -> Opened:
+        """Let go of the one before, or none of them would ever be let go."""
+        self._before = {}
+        return self
 
     def artifact(self, directory: Path) -> Artifact:
         """Raises ArtifactError."""
@@ -59,6 +62,7 @@ class Opened:
 
     def _get(self, key: tuple[Any, ...], make: Callable[[], Made]) -> Made:
         if key not in self._made:
+            self.has_new |= key not in self._before
             self._made[key] = self._before[key] if key in self._before else make()
         made: Made = self._made[key]
         return made

@@ -22,7 +22,7 @@ from app.api import probes, wire
 from app.api.access import CALLER, Access
 from app.api.openai import decision, models
 from app.api.openai.chat import ChatDoor
-from app.config.schema import Server
+from app.api.serving import Serving
 from app.errors import (
     CallerError,
     GatewayError,
@@ -31,7 +31,6 @@ from app.errors import (
     MethodNotAllowed,
     UnknownPath,
 )
-from app.pipeline import Pipeline
 from app.telemetry.logs import log
 
 CHAT = "/v1/chat/completions"
@@ -67,9 +66,7 @@ class Gateway(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def application(
-    pipeline: Pipeline, limits: Server, access: Access, lifespan: Lifespan | None = None
-) -> Gateway:
+def application(serving: Serving, access: Access, lifespan: Lifespan | None = None) -> Gateway:
     """Every door of the gateway."""
     app = Gateway(
         title="Pointsman",
@@ -80,13 +77,13 @@ def application(
         redirect_slashes=False,
     )
     app.access = access
-    chat = ChatDoor(pipeline, limits, access)
+    chat = ChatDoor(serving, access)
     app.hot = {("POST", CHAT): chat}
     # Also in the table, for 405 on other methods and for who mounts the application.
     app.router.routes.append(Route(CHAT, chat, methods=["POST"]))
-    app.include_router(models.doors(pipeline.names))
-    app.include_router(decision.doors(pipeline, limits))
-    app.include_router(probes.doors(pipeline.metrics, access, pipeline.readiness, pipeline.drain))
+    app.include_router(models.doors(serving))
+    app.include_router(decision.doors(serving))
+    app.include_router(probes.doors(serving, access))
     app.add_exception_handler(GatewayError, _refused)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -91,6 +91,10 @@ class Server(Written):
         default=75, description="How long an idle client connection stays open."
     )
     drain: Drain = Drain()
+    watch_config: bool = Field(
+        default=False,
+        description="Look at this file once a second, and serve by it anew when it has changed.",
+    )
 
 
 class Encoder(Written):

@@ -44,8 +44,10 @@ _DATA = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _NAME = Annotated[str | None, Query(max_length=200)]
 
 
-def doors(source: Source, guard: Callable[[Request], Any], *, shows_prompts: bool) -> APIRouter:
-    """`guard` raises for who may not see data."""
+def doors(
+    source: Source, guard: Callable[[Request], Any], *, shows_prompts: Callable[[], bool]
+) -> APIRouter:
+    """`guard` raises for who may not see data; `shows_prompts` is asked each time."""
     router = APIRouter()
     data = APIRouter(prefix="/dashboard/data", tags=["dashboard"], dependencies=[Depends(guard)])
     assets = Assets()
@@ -95,7 +97,7 @@ def doors(source: Source, guard: Callable[[Request], Any], *, shows_prompts: boo
         async with source.ledger() as database:
             from app.dashboard.decisions import decision
 
-            found = await decision(database, request_id, with_prompt=shows_prompts)
+            found = await decision(database, request_id, with_prompt=shows_prompts())
         if found is None:
             raise UnknownRequest("There is no such request in the ledger, or no longer.")
         return _json(found)

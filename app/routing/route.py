@@ -34,3 +34,9 @@ class Route:
     """Where the route has a budget: booked and corrected by the pipeline."""
     thrifty: Route | None = None
     """The same route with the objective for when a budget runs low."""
+
+    def succeed(self, former: Route) -> None:
+        """Go on from what the route of this name remembers in the configuration before."""
+        self.margin.succeed(former.margin)
+        if self.pace is not None and former.pace is not None:
+            self.pace.succeed(former.pace)

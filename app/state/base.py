@@ -90,8 +90,9 @@ class State(Protocol):
         that was true `max_age` seconds ago."""
         ...
 
-    async def load(self, spent: Iterable[tuple[Limit, int]]) -> None:
-        """Make known what had been settled before this process started."""
+    async def load(self, spent: Iterable[tuple[Limit, int]], *, whole: bool = False) -> None:
+        """Make known what had been settled before this process started; `whole` if what was
+        settled in this process since is in it as well."""
         ...
 
     async def open(self) -> None: ...

@@ -79,6 +79,7 @@ class Metrics:
         if _multiprocess():
             _bury_dead()
         self._define_requests()
+        self._define_config()
         self._define_money()
         self._define_routing()
         self._define_ledger()
@@ -125,6 +126,22 @@ class Metrics:
             ["version"], registry=r, multiprocess_mode="max",
         )  # fmt: skip
         self.build.labels(__version__).set(1)
+
+    def _define_config(self) -> None:
+        r = self.registry
+        self.config = Gauge(
+            "pointsman_config", "1 for the configuration in service, 0 for one before it, by the "
+            "first 12 digits of the file's SHA-256.",
+            ["hash"], registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.config_ok = Gauge(
+            "pointsman_config_last_reload_successful", "Whether the last configuration that was to "
+            "be loaded was taken.", registry=r, multiprocess_mode="livemin",
+        )  # fmt: skip
+        self.config_loaded = Gauge(
+            "pointsman_config_last_reload_success_timestamp_seconds", "When a configuration was "
+            "last taken, in seconds since 1970.", registry=r, multiprocess_mode="livemin",
+        )  # fmt: skip
 
     def _define_money(self) -> None:
         r = self.registry
@@ -320,6 +337,18 @@ class Metrics:
     def redis_is_away(self, away: bool) -> None:
         """Note that Redis went or came back."""
         self.redis_away.set(away)
+
+    def config_taken(self, digest: str, at: float, former: str | None = None) -> None:
+        """Note that a configuration serves now, or was found to serve already."""
+        if former is not None and former != digest:
+            self.config.labels(former[:12]).set(0)
+        self.config.labels(digest[:12]).set(1)
+        self.config_ok.set(1)
+        self.config_loaded.set(at)
+
+    def config_refused(self) -> None:
+        """Note that one was refused."""
+        self.config_ok.set(0)
 
     def close(self) -> None:
         """Take this process out of the sums of what is happening now."""

@@ -10,12 +10,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.api import wire
 from app.api.access import Access
+from app.api.serving import Serving
 from app.config.schema import Server
 from app.delivery.drain import stopping
 from app.errors import GatewayError
 from app.exchange.reply import StreamReply
 from app.exchange.request import Request
-from app.pipeline import Pipeline
 from app.wire import openai_chat
 
 
@@ -23,35 +23,36 @@ from app.wire import openai_chat
 class ChatDoor:
     """A plain ASGI application."""
 
-    pipeline: Pipeline
-    limits: Server
+    serving: Serving
     access: Access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
+        active = self.serving.active
+        pipeline = active.pipeline
         try:
             # Before the body: who has no key can't make the gateway hold one.
             caller = await self.access.caller(scope)
-            request = await read_request(scope, receive, self.limits, started)
+            request = await read_request(scope, receive, active.config.server, started)
         except GatewayError as error:
-            await wire.send_reply(send, self.pipeline.refuse(wire.new_request_id(), started, error))
+            await wire.send_reply(send, pipeline.refuse(wire.new_request_id(), started, error))
             return
         except wire.ClientGone:
             return
         except asyncio.CancelledError:
-            if not self.pipeline.drain.over:
+            if not pipeline.drain.over:
                 raise
             await wire.send_reply(send, wire.refusal(stopping()))
             return
         try:
             with wire.hang_up_cancels(receive):
-                reply = await self.pipeline.chat(request, caller)
+                reply = await pipeline.chat(request, caller)
                 if isinstance(reply, StreamReply):
                     await wire.send_stream(send, reply)
                 else:
                     await wire.send_reply(send, reply)
         except asyncio.CancelledError:
-            if not self.pipeline.drain.over:
+            if not pipeline.drain.over:
                 raise
             # Cut off while the client took its time: its connection is broken, which tells it.
 
