@@ -15,6 +15,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app import taken
 from app.accounting.key_opening import database_url, key_hasher, may_hold_keys, open_store
 from app.accounting.key_watch import KeyWatch
 from app.accounting.keyring import Keyring
@@ -30,7 +31,7 @@ from app.api.access import Access, nothing_new
 from app.api.serving import Active, Serving
 from app.compiling import Compiled, compile_config, worker_count
 from app.config import schema
-from app.config.load import Loaded, load
+from app.config.load import Loaded, load_copy
 from app.dashboard import doors as dashboard
 from app.dashboard.source import Source
 from app.delivery.drain import Drain
@@ -51,7 +52,7 @@ SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 """Plus an upstream's name: where the process that serves it has been started."""
 
 
-def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
+def application(loaded: Loaded, *, version: int = 1, warn: bool = True) -> FastAPI:
     """The wired gateway. Its lifespan opens and closes what it holds.
 
     `warn` logs what is probably not meant; of several workers their parent has done so.
@@ -64,7 +65,7 @@ def application(loaded: Loaded, *, warn: bool = True) -> FastAPI:
         log_doubts(compiled)
     parts = Parts.of(loaded, compiled, keeps_keys=url is not None)
     metrics, ledger, keyring = parts.metrics, parts.ledger, parts.keyring
-    serving = Serving(parts.first(loaded, compiled))
+    serving = Serving(parts.first(loaded, compiled, version))
     reloader = Reloader(serving, compiled.opened, parts.next, metrics)
 
     watch = None if url is None else _watch(keyring, url)
@@ -137,10 +138,10 @@ class Parts:
             keeps_keys=keeps_keys,
         )
 
-    def first(self, loaded: Loaded, compiled: Compiled) -> Active:
+    def first(self, loaded: Loaded, compiled: Compiled, version: int) -> Active:
         """The configuration that the process starts with."""
         self._set(compiled.config)
-        return _active(loaded, compiled, self._pipeline(compiled, None), version=1)
+        return _active(loaded, compiled, self._pipeline(compiled, None), version)
 
     async def next(self, loaded: Loaded, compiled: Compiled, former: Active) -> Active:
         """One that takes the place of another. Raises ConfigError, with nothing changed."""
@@ -153,7 +154,9 @@ class Parts:
         pipeline.names.succeed(former.pipeline.names)
         self.keyring.adopt(compiled.keyring)
         self._set(compiled.config)
-        return _active(loaded, compiled, pipeline, version=former.version + 1)
+        version = former.version + 1
+        taken.keep(version, loaded.document.source)
+        return _active(loaded, compiled, pipeline, version)
 
     def _set(self, config: schema.Config) -> None:
         drain = config.server.drain
@@ -209,7 +212,9 @@ def offline_pipeline(compiled: Compiled) -> Pipeline:
 def application_from_environment() -> FastAPI:
     """For uvicorn's workers, each of which builds its own, in a process that has no log yet."""
     configure(os.environ.get(LOG_VARIABLE, "INFO"))
-    return application(load(Path(os.environ[CONFIG_VARIABLE])), warn=False)
+    version, source = taken.kept()
+    loaded = load_copy(source, os.environ[CONFIG_VARIABLE])
+    return application(loaded, version=version, warn=False)
 
 
 def _limiter(compiled: Compiled, state: State, metrics: Metrics) -> Limiter:

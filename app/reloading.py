@@ -104,6 +104,8 @@ class Reloader:
     async def running(self) -> AsyncIterator[None]:
         """Watch the file, as long as the configuration wants that."""
         watching = asyncio.get_running_loop().create_task(self._watch())
+        if await self._has_changed():
+            self.request()  # since it was read, or this is a worker that came later
         try:
             yield
         finally:
@@ -127,8 +129,13 @@ class Reloader:
             if state is None or state != before or state == tried:
                 continue
             tried = state
-            if await asyncio.to_thread(_digest, Path(active.file)) != active.digest:
+            if await self._has_changed():
                 await self._requested()
+
+    async def _has_changed(self) -> bool:
+        active = self._serving.active
+        digest = await asyncio.to_thread(_digest, Path(active.file))
+        return digest is not None and digest != active.digest
 
 
 def needs_restart(former: schema.Config, loaded: Loaded) -> Iterator[Problem]:

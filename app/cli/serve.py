@@ -70,6 +70,7 @@ def command(
     configure(log_level.upper())
     with ExitStack() as stack:
         stack.enter_context(_shared_metrics(workers))
+        stack.enter_context(_taken(loaded, workers))
         stack.enter_context(_simulated(loaded.config))
         app = _application(loaded, workers)
         click.echo(f"Pointsman on http://{host}:{port} (config {file})", err=True)
@@ -129,6 +130,20 @@ def _shared_metrics(workers: int) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _taken(loaded: Loaded, workers: int) -> Iterator[None]:
+    """With several workers, a copy of the configuration for those that start later."""
+    from app import taken
+
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="pointsman-config-") as directory:
+        os.environ[taken.VARIABLE] = str(Path(directory) / "config")
+        taken.keep(1, loaded.document.source)
+        yield
 
 
 @contextmanager

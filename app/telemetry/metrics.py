@@ -342,6 +342,8 @@ class Metrics:
         """Note that a configuration serves now, or was found to serve already."""
         if former is not None and former != digest:
             self.config.labels(former[:12]).set(0)
+            if not _multiprocess():  # where several workers share them, labels can't be removed
+                self.config.remove(former[:12])
         self.config.labels(digest[:12]).set(1)
         self.config_ok.set(1)
         self.config_loaded.set(at)
