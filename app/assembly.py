@@ -227,6 +227,10 @@ def _limiter(compiled: Compiled, state: State, metrics: Metrics) -> Limiter:
             own["route", name] = Limits.compile(route.limits)
     for name, tag in config.tags.items():
         own["tag", name] = Limits.compile(tag.limits)
+    for key in config.keys:
+        # They come with the caller; here they tell which budgets there are.
+        if key.limits is not None:
+            own["key", key.id] = Limits.compile(key.limits)
     return Limiter(state, own, compiled.models.values(), metrics)
 
 

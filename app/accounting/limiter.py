@@ -83,7 +83,7 @@ class Hold:
 
 class Limiter:
     """Every limit of a gateway over one state. `own` are the limits that the YAML gives to the
-    gateway, to routes and to tags; a key's come with its caller."""
+    gateway, to routes, tags and keys; a key's come with its caller, and are here to be known of."""
 
     def __init__(
         self,
