@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -25,6 +25,7 @@ from app.accounting.limits import Limits
 from app.accounting.place import Place
 from app.accounting.refusal import Scope
 from app.accounting.resume import resumed, take_up
+from app.accounting.settlement import Settlement
 from app.api import admin, configuration
 from app.api import routes as doors
 from app.api.access import Access, nothing_new
@@ -34,12 +35,17 @@ from app.config import schema
 from app.config.load import Loaded, load_copy
 from app.dashboard import doors as dashboard
 from app.dashboard.source import Source
+from app.delivery import terms
+from app.delivery.deployments import Deployments
 from app.delivery.drain import Drain
-from app.delivery.upstreams.base import Timeouts, Upstream
+from app.delivery.gate import Gate
+from app.delivery.sharing import Sharing
+from app.delivery.upstreams.base import Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.errors import ConfigError
 from app.pipeline import Pipeline
 from app.reloading import Reloader
+from app.routing.decider import Decider
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
 from app.state.memory import MemoryState
@@ -85,11 +91,12 @@ def application(loaded: Loaded, *, version: int = 1, warn: bool = True) -> FastA
             watch.running() if watch else nullcontext(),
             resumed(serving.pipeline.limits, ledger, keyring, read_keys),
             parts.client,
+            parts.shares(parts.deployments),
             reloader.running(),
         ):
             yield {"serving": serving, "drain": parts.drain, "reload": reloader.request}
         await parts.state.close()
-        if (embedder := serving.pipeline.embedder) is not None:
+        if (embedder := serving.pipeline.decider.embedder) is not None:
             embedder.close()
         metrics.close()
 
@@ -98,7 +105,7 @@ def application(loaded: Loaded, *, version: int = 1, warn: bool = True) -> FastA
         _tell_other_workers()
         return {"changed": done.changed, "warnings": [str(one) for one in done.warnings]}
 
-    app = doors.application(serving, access, lifespan)
+    app = doors.application(serving, access, parts.gate, lifespan)
     app.include_router(admin.doors(access, watch, serving))
     app.include_router(configuration.doors(access, serving, reload))
     app.include_router(
@@ -121,6 +128,9 @@ class Parts:
     state: State
     ledger: Ledger | None
     keyring: Keyring
+    deployments: Deployments
+    shares: Shares
+    gate: Gate
     drain: Drain
     keeps_keys: bool
     """Whether there is a database of keys."""
@@ -128,19 +138,23 @@ class Parts:
     @classmethod
     def of(cls, loaded: Loaded, compiled: Compiled, *, keeps_keys: bool) -> Parts:
         metrics = Metrics()
+        state, shares = _state(compiled.config, metrics)
         return cls(
             metrics=metrics,
             client=HTTPClient(),
-            state=_state(compiled.config, metrics),
+            state=state,
             ledger=_ledger(loaded, metrics),
             keyring=compiled.keyring,
+            deployments=Deployments(),
+            shares=shares,
+            gate=Gate(metrics=metrics),
             drain=Drain(),
             keeps_keys=keeps_keys,
         )
 
     def first(self, loaded: Loaded, compiled: Compiled, version: int) -> Active:
         """The configuration that the process starts with."""
-        self._set(compiled.config)
+        self._configure(compiled)
         return _active(loaded, compiled, self._pipeline(compiled, None), version)
 
     async def next(self, loaded: Loaded, compiled: Compiled, former: Active) -> Active:
@@ -153,28 +167,42 @@ class Parts:
         # From here on in one step: what is handed over must not change meanwhile.
         pipeline.names.succeed(former.pipeline.names)
         self.keyring.adopt(compiled.keyring)
-        self._set(compiled.config)
+        self._configure(compiled)
         version = former.version + 1
         taken.keep(version, loaded.document.source)
         return _active(loaded, compiled, pipeline, version)
 
-    def _set(self, config: schema.Config) -> None:
-        drain = config.server.drain
-        self.drain.delay_seconds = drain.delay_seconds
-        self.drain.timeout_seconds = drain.timeout_seconds
+    def _configure(self, compiled: Compiled) -> None:
+        """What a configuration says of what lives longer than it."""
+        config, server = compiled.config, compiled.config.server
+        self.drain.delay_seconds = server.drain.delay_seconds
+        self.drain.timeout_seconds = server.drain.timeout_seconds
+        self.gate.configure(
+            server.max_concurrent_requests,
+            queue=server.queue_requests,
+            seconds=server.queue_seconds,
+        )
+        # Each process has its part of the deployments' limits.
+        replicas = config.redis.replicas if config.redis is not None else 1
+        policies = {name: terms.of_upstream(written) for name, written in config.upstreams.items()}
+        share = worker_count(config) * replicas
+        self.deployments.configure(compiled.models.values(), policies, self.metrics, share)
         if self.ledger is not None and config.ledger is not None:
             self.ledger.retention_days = config.ledger.retention_days
             self.ledger.keep_prompt_text = config.ledger.keep_prompt_text
             self.ledger.keep_embeddings = config.ledger.keep_embeddings
 
     def _pipeline(self, compiled: Compiled, former: Active | None) -> Pipeline:
+        limits = _limiter(compiled, self.state, self.metrics)
         return Pipeline(
             names=compiled.names,
             upstreams=_upstreams(compiled.config, self.client, former),
-            embedder=_embedder(compiled, self.metrics, former),
+            decider=Decider(_embedder(compiled, self.metrics, former), self.metrics),
+            limits=limits,
+            settlement=Settlement(compiled.models, self.metrics, limits, self.ledger),
             metrics=self.metrics,
             ledger=self.ledger,
-            limits=_limiter(compiled, self.state, self.metrics),
+            deployments=self.deployments,
             drain=self.drain,
         )
 
@@ -206,7 +234,9 @@ def offline_pipeline(compiled: Compiled) -> Pipeline:
     """A pipeline that can decide and explain, with no upstream behind it."""
     metrics = Metrics()
     limits = Limiter(MemoryState(), {}, (), metrics)
-    return Pipeline(compiled.names, {}, _embedder(compiled, metrics), metrics, limits)
+    decider = Decider(_embedder(compiled, metrics), metrics)
+    settlement = Settlement(compiled.models, metrics, limits)
+    return Pipeline(compiled.names, {}, decider, limits, settlement, metrics)
 
 
 def application_from_environment() -> FastAPI:
@@ -234,11 +264,17 @@ def _limiter(compiled: Compiled, state: State, metrics: Metrics) -> Limiter:
     return Limiter(state, own, compiled.models.values(), metrics)
 
 
-def _state(config: schema.Config, metrics: Metrics) -> State:
+Shares = Callable[[Deployments], AbstractAsyncContextManager[None]]
+"""Runs what tells other gateways of deployments that are to be left alone."""
+
+
+def _state(config: schema.Config, metrics: Metrics) -> tuple[State, Shares]:
+    """The counters of limits, and what else goes over the same Redis."""
     workers = worker_count(config)
     if config.redis is None:
-        return MemoryState(share=workers)
+        return MemoryState(share=workers), lambda deployments: nullcontext()
     # Who has no Redis need not load its client.
+    from app.state.notices import RedisBoard
     from app.state.redis import RedisCounters
     from app.state.shared import SharedState
 
@@ -249,12 +285,15 @@ def _state(config: schema.Config, metrics: Metrics) -> State:
         timeout_seconds=written.timeout_ms / 1000,
         lease_seconds=written.lease_seconds,
     )
-    return SharedState(
+    state = SharedState(
         counters,
         least_processes=workers * written.replicas,
         lease_seconds=written.lease_seconds,
         on_away=metrics.redis_is_away,
     )
+    process = f"{os.getpid()}-{os.urandom(6).hex()}"
+    board = RedisBoard(counters, "deployments")
+    return state, lambda deployments: Sharing(deployments, board, process).running()
 
 
 def _embedder(
@@ -263,7 +302,7 @@ def _embedder(
     if compiled.encoder is None:
         return None
     entries = compiled.config.encoder.cache_entries
-    before = None if former is None else former.pipeline.embedder
+    before = None if former is None else former.pipeline.decider.embedder
     if before is not None and before.serves(compiled.encoder):
         before.keep(entries)
         return before
@@ -302,13 +341,6 @@ def _upstreams(
 
 
 def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstream:
-    times = written.timeouts
-    timeouts = Timeouts(
-        connect=times.connect_seconds,
-        first_byte=times.first_byte_seconds,
-        idle=times.idle_seconds,
-        total=times.total_seconds,
-    )
     headers: dict[str, str] = {}
     stream_usage = True
     if isinstance(written, schema.SimulatedUpstream):
@@ -319,4 +351,5 @@ def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstre
         if written.api_key is not None:
             headers["Authorization"] = f"Bearer {written.api_key.get_secret_value()}"
         headers |= {key: value.get_secret_value() for key, value in written.headers.items()}
-    return HTTPUpstream(name, base_url, headers, timeouts, client, stream_usage=stream_usage)
+    times = terms.timeouts(written.timeouts)
+    return HTTPUpstream(name, base_url, headers, times, client, stream_usage=stream_usage)

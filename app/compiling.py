@@ -23,6 +23,7 @@ from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
+from app.delivery.terms import of_route
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
 from app.opened import Opened
@@ -58,7 +59,7 @@ class Compiled:
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
     ready: Mapping[str, Ready] = field(default_factory=dict)
-    """Prices that the file leaves out and a library knows, by model."""
+    """Prices that the file leaves out and a library knows, by deployment."""
     opened: Opened = field(default_factory=Opened)
 
 
@@ -84,7 +85,7 @@ def compile_config(loaded: Loaded, before: Opened | None = None) -> Compiled:
     ready, missing = ready_prices(loaded)
     problems += missing
     models = {
-        name: Model.compile(name, model, ready[name].prices if name in ready else None)
+        name: Model.compile(name, model, {place: one.prices for place, one in ready.items()})
         for name, model in config.models.items()
     }
     names = _names(config, models, artifacts, opened)
@@ -265,6 +266,7 @@ def _route(
         encode=_encode(written, objective, artifact),
         margin=Margin(written.encode_margin, written.encode_share),
         pace=objective.pace if isinstance(objective, Budget) else None,
+        terms=of_route(written),
     )
     if written.when_budget_low is None:
         return route

@@ -268,6 +268,12 @@ class UpstreamError(GatewayError):
     """Label of the attempt in metrics and records."""
     charged = False
     """The request had been sent and was not refused: the provider may well charge for it."""
+    again = False
+    """The same deployment may be asked again: it has surely not done the work."""
+    blames = True
+    """It counts against the health of the deployment."""
+    wait_seconds: float | None = None
+    """For how long the upstream asked to be left alone."""
 
 
 class ConnectFailed(UpstreamError):
@@ -275,6 +281,7 @@ class ConnectFailed(UpstreamError):
 
     code = "upstream_unreachable"
     outcome = "connect_failed"
+    again = True
 
 
 class StaleConnection(UpstreamError):
@@ -282,6 +289,7 @@ class StaleConnection(UpstreamError):
 
     code = "upstream_cut"
     outcome = "stale"
+    blames = False
 
 
 class UpstreamTimeout(UpstreamError):
@@ -326,11 +334,14 @@ class UpstreamRateLimited(UpstreamError):
     type = "rate_limit_error"
     code = "upstream_rate_limited"
     outcome = "rate_limited"
+    again = True
+    blames = False
 
 
 class UpstreamServerError(UpstreamError):
     code = "upstream_server_error"
     outcome = "server_error"
+    again = True
 
 
 class UpstreamRefusedRequest(UpstreamError):
@@ -344,12 +355,36 @@ class UpstreamRefusedRequest(UpstreamError):
     type = "invalid_request_error"
     code = "upstream_refused_request"
     outcome = "refused_request"
+    blames = False
 
     def __init__(self, message: str, *, status: int, body: bytes, moves_on: bool) -> None:
         super().__init__(message)
         self.status = status
         self.body = body
         self.moves_on = moves_on
+
+
+class ContextTooLong(UpstreamRefusedRequest):
+    """The request is longer than the model's window; one with a larger window may serve it.
+
+    `window` is in tokens, where the upstream told it.
+    """
+
+    code = "upstream_context_too_long"
+
+    def __init__(self, message: str, *, status: int, body: bytes, window: int | None) -> None:
+        super().__init__(message, status=status, body=body, moves_on=True)
+        self.window = window
+
+
+class ContentRefused(UpstreamRefusedRequest):
+    """The provider refuses what the request is about; whether others are asked is the route's
+    rule."""
+
+    code = "upstream_content_refused"
+
+    def __init__(self, message: str, *, status: int, body: bytes) -> None:
+        super().__init__(message, status=status, body=body, moves_on=False)
 
 
 class GatewayFault(GatewayError):
@@ -366,6 +401,13 @@ class GatewayStopping(GatewayFault):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, headers=[("retry-after", "1"), ("connection", "close")])
+
+
+class Overloaded(GatewayFault):
+    """As many requests as this process may serve are being served, and as many wait."""
+
+    status = 503
+    code = "gateway_overloaded"
 
 
 class LedgerUnavailable(GatewayFault):

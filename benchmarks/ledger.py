@@ -26,13 +26,12 @@ from app.accounting.entries import line
 from app.accounting.ledger import Ledger
 from app.accounting.limiter import Limiter
 from app.accounting.place import Place
+from app.accounting.settlement import Settlement
 from app.catalog.model import Model, Prices
 from app.config import schema
 from app.exchange.record import Attempt, Prediction, Record
 from app.exchange.usage import Usage
-from app.pipeline import Pipeline
-from app.routing.decision import Decision, pin
-from app.routing.names import Names
+from app.routing.decision import pin
 from app.state.memory import MemoryState
 from app.telemetry.metrics import Metrics
 
@@ -56,15 +55,16 @@ def main() -> None:
 def measure(room: Path, requests: int) -> dict[str, Any]:
     """Microseconds of each step."""
     ledger = _ledger(room)
-    without, kept = _pipeline(None), _pipeline(ledger)
+    without, kept = _settlement(None), _settlement(ledger)
     decision = pin(MODEL)
     times: dict[str, list[float]] = {"settle without": [], "settle with": [], "of it the line": []}
     gc.disable()
     for number in range(requests):
-        for name, pipeline in (("settle without", without), ("settle with", kept)):
+        for name, settlement in (("settle without", without), ("settle with", kept)):
             record = _record(number)
+            settlement.metrics.in_flight.inc()
             started = time.perf_counter_ns()
-            _settle(pipeline, record, decision)
+            settlement.settle(record, decision, "ok", 200)
             times[name].append((time.perf_counter_ns() - started) / 1_000)
         record = _record(number)
         started = time.perf_counter_ns()
@@ -131,15 +131,10 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _settle(pipeline: Pipeline, record: Record, decision: Decision) -> None:
-    pipeline.metrics.in_flight.inc()
-    pipeline._settle(record, decision, "ok", 200)
-
-
-def _pipeline(ledger: Ledger | None) -> Pipeline:
+def _settlement(ledger: Ledger | None) -> Settlement:
     metrics = ledger.metrics if ledger else Metrics(CollectorRegistry())
     limits = Limiter(MemoryState(), {}, (MODEL,), metrics)
-    return Pipeline(Names({}, {"small": MODEL}), {}, None, metrics, limits, ledger)
+    return Settlement({"small": MODEL}, metrics, limits, ledger)
 
 
 def _ledger(room: Path) -> Ledger:

@@ -6,9 +6,13 @@ crash is either there or not, and the next attempt knows which. Request ids are 
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect, Table, select
@@ -29,6 +33,9 @@ from app.accounting.tables import (
     requests,
 )
 
+_BREATH = 25
+"""Requests that are worked out before others have their turn: half a millisecond's worth."""
+
 
 class Line(NamedTuple):
     """An entry of a journal segment, and where in the segment it ends."""
@@ -42,6 +49,9 @@ async def book(database: Database, segment: str, lines: Sequence[Line], end: int
 
     `end` is where reading goes on: the end of the last line, or of what was unreadable after it.
     """
+    told = {line.told["request_id"]: line.told for line in lines}
+    # Nearly always all of them are new, and what is worked out before holds up no other process.
+    batch = await _worked_out(told.values())
     async with database.write() as connection:
         booked = await position(connection, segment)
         fresh = {line.told["request_id"]: line.told for line in lines if line.end > booked}
@@ -49,19 +59,18 @@ async def book(database: Database, segment: str, lines: Sequence[Line], end: int
             there = select(requests.c.id).where(requests.c.id.in_(list(fresh)))
             for known in await connection.scalars(there):
                 del fresh[known]
-        rows = [entries.request_row(told) for told in fresh.values()]
-        kept = [row for told in fresh.values() if (row := entries.prompt_row(told))]
+        if len(fresh) < len(told):
+            batch = await _worked_out(fresh.values())
         prepared = _prepared(connection.dialect)
-        await prepared.requests.run(connection, rows)
-        await prepared.prompts.run(connection, kept)
-        by_names, by_tag = _sums(rows)
-        await prepared.daily.run(connection, by_names)
-        await prepared.daily_tags.run(connection, by_tag)
-        await buckets.add(connection, rows)
+        await prepared.requests.run(connection, batch.requests)
+        await prepared.prompts.run(connection, batch.prompts)
+        await prepared.daily.run(connection, _summed(daily, batch.by_names))
+        await prepared.daily_tags.run(connection, _summed(daily_tags, batch.by_tag))
+        await buckets.add(connection, batch.buckets)
         # Who reads a segment from its beginning again must not move what is booked back.
         reached = {"segment": segment, "position": max(end, booked)}
         await prepared.position.run(connection, [reached])
-    return len(rows)
+    return len(batch.requests)
 
 
 async def position(connection: AsyncConnection, segment: str) -> int:
@@ -122,11 +131,35 @@ def _prepared(dialect: Dialect) -> _Prepared:
     )
 
 
-def _sums(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Rows of `daily` and of `daily_tags` to be added.
+Sums = dict[tuple[Any, ...], dict[str, Any]]
+"""Measures by the primary key of their row."""
 
-    In one order everywhere: processes that add to the same sums must not wait in a circle.
-    """
+
+@dataclass(slots=True)
+class _Batch:
+    """What is to be written of some requests."""
+
+    requests: list[Row] = field(default_factory=list)
+    prompts: list[Row] = field(default_factory=list)
+    by_names: Sums = field(default_factory=dict)
+    by_tag: Sums = field(default_factory=dict)
+    buckets: buckets.Tally = field(default_factory=dict)
+
+
+async def _worked_out(told: Iterable[dict[str, Any]]) -> _Batch:
+    """A few at a time: requests have their turn between."""
+    batch, left = _Batch(), iter(told)
+    while some := list(islice(left, _BREATH)):
+        rows = [entries.request_row(one) for one in some]
+        batch.requests += rows
+        batch.prompts += [row for one in some if (row := entries.prompt_row(one))]
+        _add_sums(rows, batch)
+        buckets.tally(rows, batch.buckets)
+        await asyncio.sleep(0)
+    return batch
+
+
+def _add_sums(rows: list[Row], batch: _Batch) -> None:
     by_names: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     by_tag: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -135,12 +168,18 @@ def _sums(rows: list[Row]) -> tuple[list[Row], list[Row]]:
         by_names[(day, *names)].append(row)
         for tag in row["tags"] or ["none"]:
             by_tag[day, tag].append(row)
-    return _summed(daily, by_names), _summed(daily_tags, by_tag)
+    for sums, groups in ((batch.by_names, by_names), (batch.by_tag, by_tag)):
+        for group, mine in groups.items():
+            buckets.merge(sums.setdefault(group, {}), entries.sums(mine))
 
 
-def _summed(table: Table, groups: dict[tuple[Any, ...], list[Row]]) -> list[Row]:
+def _summed(table: Table, sums: Sums) -> list[Row]:
+    """Rows to be added to a table.
+
+    In one order everywhere: processes that add to the same sums must not wait in a circle.
+    """
     keys = [column.name for column in table.primary_key]
     return [
-        {**dict(zip(keys, group, strict=True)), **entries.sums(rows)}
-        for group, rows in sorted(groups.items())
+        {**dict(zip(keys, group, strict=True)), **measures}
+        for group, measures in sorted(sums.items(), key=itemgetter(0))
     ]

@@ -21,11 +21,11 @@ from app.accounting.ledger import Ledger
 from app.errors import DatabaseError
 from app.telemetry.logs import log
 
-BATCH = 250
+BATCH = 1_000
 """Lines in one transaction: fewer cost more each, more would hold the event loop for longer."""
 _BREATH = 50
 """Lines that are read before requests have their turn."""
-TICK_SECONDS = 0.25
+TICK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 5.0
 SYNC_SECONDS = 1.0
 ADOPT_SECONDS = 5.0

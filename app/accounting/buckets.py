@@ -100,8 +100,13 @@ class Key(NamedTuple):
 
 def keys_of(row: Mapping[str, Any]) -> list[Key]:
     """The buckets that a row is counted in, the shortest first."""
-    least = Key(min(SPANS), row["at_us"], row["route"], row["model"] or "none")
-    return [_within(least, span) for span in SPANS]
+    return [_within(_minute(row), span) for span in SPANS]
+
+
+def _minute(row: Mapping[str, Any]) -> Key:
+    span = min(SPANS)
+    start = row["at_us"] - row["at_us"] % (span * 1_000_000)
+    return Key(span, start, row["route"], row["model"] or "none")
 
 
 def _within(key: Key, span: int) -> Key:
@@ -110,29 +115,28 @@ def _within(key: Key, span: int) -> Key:
     )
 
 
-def _tallied(rows: Iterable[Row]) -> dict[Key, tuple[dict[str, int], Detail]]:
-    """Sums and details of rows: each row is counted in its minute, and minutes are added up."""
+Tally = dict[Key, tuple[dict[str, int], Detail]]
+"""Sums and details of some rows."""
+
+
+def tally(rows: Iterable[Row], into: Tally) -> None:
+    """Count rows of `requests` in: each in its minute, and minutes are added up."""
     minutes: dict[Key, list[Row]] = {}
     for row in rows:
-        minutes.setdefault(keys_of(row)[0], []).append(row)
-    tallied: dict[Key, tuple[dict[str, int], Detail]] = {}
+        minutes.setdefault(_minute(row), []).append(row)
     for minute, mine in minutes.items():
         detail: Detail = {}
         for row in mine:
             note(detail, row)
         told = entries.sums(mine)
         for span in SPANS:
-            sums, total = tallied.setdefault(
-                _within(minute, span), (dict.fromkeys(MEASURES, 0), {})
-            )
+            sums, total = into.setdefault(_within(minute, span), (dict.fromkeys(MEASURES, 0), {}))
             merge(sums, told)
             merge(total, detail)
-    return tallied
 
 
-async def add(connection: AsyncConnection, rows: Iterable[Row]) -> None:
-    """Count rows of `requests` in."""
-    tallied = _tallied(rows)
+async def add(connection: AsyncConnection, tallied: Tally) -> None:
+    """Add what was counted to what is there."""
     if not tallied:
         return
     prepared = _prepared(connection.dialect)

@@ -35,7 +35,7 @@ def charge(record: Record, models: Mapping[str, Model], baseline: Model | None) 
     doubts: list[Doubt] = []
     total: int | None = 0
     for attempt in record.attempts:
-        prices = models[attempt.model].prices
+        prices = models[attempt.model].prices_at(attempt.deployment)
         _estimate(attempt, record.expected_input_tokens)
         if attempt.usage is not None:
             attempt.cost = cost(prices, attempt.usage, day)

@@ -98,6 +98,8 @@ def largest_cost(
     at, whatever is cached, written, spoken or thought, and however it is served."""
     if prices is None or (listed := prices.on(today() if day is None else day)) is None:
         return None
+    if not listed.tiers and not listed.service_tiers:
+        return _at_most(listed, input_tokens, output_tokens)
     return max(
         _at_most(sized, input_tokens, output_tokens)
         for rates in (listed, *listed.service_tiers.values())
@@ -107,13 +109,7 @@ def largest_cost(
 
 
 def _at_most(rates: Prices, input_tokens: int, output_tokens: int) -> int:
-    into = (
-        rates.input, rates.cached_input, rates.cache_write, rates.cache_write_1h,
-        rates.audio_input, rates.cached_audio_input, rates.image_input,
-    )  # fmt: skip
-    out = (rates.output, rates.reasoning, rates.audio_output, rates.image_output)
-    total = input_tokens * max(price for price in into if price is not None)
-    total += output_tokens * max(price for price in out if price is not None)
+    total = input_tokens * rates.dearest_input + output_tokens * rates.dearest_output
     return -(-total // TOKENS_PER_PRICE) + rates.per_request
 
 

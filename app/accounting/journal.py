@@ -26,7 +26,7 @@ ADOPTED_AT_ONCE = 50
 _SUFFIX = ".journal"
 _UNLOCKED_SUFFIX = ".new"
 _STALE_SECONDS = 60.0
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 20
 
 
 class Segment:

@@ -64,6 +64,8 @@ class Applied:
     named: tuple[Named, ...]
     telling: tuple[Named, ...]
     """Those of which a look can tell that they are used up: money and requests."""
+    looked_at: tuple[Limit, ...]
+    """The limits of `telling`."""
 
     def __bool__(self) -> bool:
         return bool(self.limits)
@@ -75,6 +77,7 @@ class Hold:
 
     id: str
     applied: Applied
+    model: Model
     size: Size
     asked: Ask
     headers: Headers = field(default_factory=list)
@@ -99,7 +102,7 @@ class Limiter:
         self._most = Most(self._models.values())
         self._metrics = metrics
         self._clock = clock
-        self._applied: dict[object, Applied] = {}
+        self._applied: dict[tuple[str, int], tuple[Caller, Applied]] = {}
         self._periods = periods(clock())
 
     @property
@@ -113,17 +116,22 @@ class Limiter:
         if until is not None and self._clock() >= until:
             self._periods = periods(self._clock())
             self._applied.clear()
-        key = (route, caller.tags, caller.key_id, caller.limits)
-        applied = self._applied.get(key)
-        if applied is None:
-            if len(self._applied) >= _REMEMBERED:
-                self._applied.clear()
-            named = tuple(self._named(caller, route))
-            applied = self._applied[key] = Applied(
-                tuple([one.limit for one in named]),
-                named,
-                tuple([one for one in named if one.limit.kind in ("usd", "requests")]),
-            )
+        # By identity: a key has one caller, and comparing its limits would cost more than the rest.
+        key = (route, id(caller))
+        known = self._applied.get(key)
+        if known is not None and known[0] is caller:
+            return known[1]
+        if len(self._applied) >= _REMEMBERED:
+            self._applied.clear()
+        named = tuple(self._named(caller, route))
+        telling = tuple([one for one in named if one.limit.kind in ("usd", "requests")])
+        applied = Applied(
+            tuple([one.limit for one in named]),
+            named,
+            telling,
+            tuple([one.limit for one in telling]),
+        )
+        self._applied[key] = (caller, applied)
         return applied
 
     def _named(self, caller: Caller, route: str) -> Iterator[Named]:
@@ -159,6 +167,8 @@ class Limiter:
 
         Raises LimitReached.
         """
+        if not self.state.may_be_full(applied.looked_at, _FRESH_SECONDS):
+            return
         refused = []
         for named in applied.telling:
             seen = self.state.peek(named.limit, _FRESH_SECONDS)
@@ -191,7 +201,7 @@ class Limiter:
         if spent := low(readings):
             headers.append(("x-pointsman-budget-warning", warning(spent)))
             self._metrics.budgets_low([named.scope for named, _ in spent])
-        return Hold(id_, applied, size, ask, headers)
+        return Hold(id_, applied, model, size, ask, headers)
 
     def _refused(
         self, refused: list[tuple[Named, Reading]], ask: Ask, headers: Headers
@@ -203,7 +213,9 @@ class Limiter:
     async def afford(self, record: Record, model: Model) -> bool:
         """Whether what a request holds covers a call of a model as well as what was tried before
         and may be charged; it is raised if need and room be."""
-        hold: Hold = record.hold
+        hold = record.hold
+        if not isinstance(hold, Hold) or (model is hold.model and not record.attempts):
+            return True
         usd = self._most.ask(model, hold.size).usd
         usd += sum(self._most_of(one, hold) for one in record.attempts if one.charged)
         if usd <= hold.asked.usd:
@@ -220,8 +232,8 @@ class Limiter:
     def settle(self, record: Record) -> None:
         """From what was reserved to what was true; once. What was served, or may have been, at a
         cost that nobody knows, stays as reserved."""
-        hold: Hold | None = record.hold
-        if hold is None or hold.settled:
+        hold = record.hold
+        if not isinstance(hold, Hold) or hold.settled:
             return
         hold.settled = True
         usage, asked = record.usage, hold.asked

@@ -44,17 +44,21 @@ class Most:
     """
 
     def __init__(self, models: Iterable[Model]) -> None:
-        self._priced = tuple(model for model in models if model.prices is not None)
+        books = [each.prices for model in models for each in model.deployments]
+        self._priced = tuple(book for book in books if book is not None)
 
     def ask(self, model: Model, size: Size) -> Ask:
         """What to reserve for a call of a model."""
         longest, usual = _output(model, size)
         output = longest * size.choices
         most, day = size.input_most, size.day
-        usd = largest_cost(model.prices, most, output, day)
-        if usd is None:
-            others = (largest_cost(m.prices, most, output, day) for m in self._priced)
-            usd = max((each for each in others if each is not None), default=0)
+        usd = 0
+        for deployment in model.deployments:
+            dearest = largest_cost(deployment.prices, most, output, day)
+            if dearest is None:
+                others = (largest_cost(prices, most, output, day) for prices in self._priced)
+                dearest = max((each for each in others if each is not None), default=0)
+            usd = max(usd, dearest)
         return Ask(usd, size.input_usual + usual * size.choices)
 
 

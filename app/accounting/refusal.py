@@ -122,26 +122,22 @@ def _words(named: Named, reading: Reading, ask: Ask) -> tuple[type[LimitReached]
 
 def rate_headers(readings: Iterable[tuple[Named, Reading]]) -> Headers:
     """OpenAI's `x-ratelimit-*` headers, each of the limit with the least left."""
-    least: dict[Kind, Reading] = {}
+    least: dict[Kind, tuple[float, Reading]] = {}
     for named, reading in readings:
         kind = named.limit.kind
         if kind == "requests" or kind == "tokens":
-            tightest = least.get(kind)
-            if tightest is None or _left(reading) < _left(tightest):
-                least[kind] = reading
+            left = reading.ceiling - reading.used
+            if kind not in least or left < least[kind][0]:
+                least[kind] = (left, reading)
     headers: Headers = []
-    for kind, reading in least.items():
+    for kind, (left, reading) in least.items():
         full = reading.used * MINUTE_SECONDS / reading.ceiling
         headers += [
             (f"x-ratelimit-limit-{kind}", str(reading.ceiling)),
-            (f"x-ratelimit-remaining-{kind}", str(_left(reading))),
+            (f"x-ratelimit-remaining-{kind}", str(max(math.floor(left), 0))),
             (f"x-ratelimit-reset-{kind}", duration(full)),
         ]
     return headers
-
-
-def _left(reading: Reading) -> int:
-    return max(math.floor(reading.ceiling - reading.used), 0)
 
 
 def duration(seconds: float) -> str:
@@ -157,7 +153,8 @@ def low(readings: Iterable[tuple[Named, Reading]]) -> list[tuple[Named, float]]:
     return [
         (named, reading.settled / max(reading.ceiling, 1))
         for named, reading in readings
-        if named.limit.kind == "usd" and reading.settled >= named.soft_share * reading.ceiling
+        if named.limit.kind == "usd"
+        and reading.used - reading.held >= named.soft_share * reading.ceiling
     ]
 
 

@@ -18,11 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
 from app.accounting.caller import ANONYMOUS
-from app.api import probes, wire
+from app.api import deployments, probes, wire
 from app.api.access import CALLER, Access
 from app.api.openai import decision, models
 from app.api.openai.chat import ChatDoor
 from app.api.serving import Serving
+from app.delivery.gate import Gate
 from app.errors import (
     CallerError,
     GatewayError,
@@ -66,7 +67,9 @@ class Gateway(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def application(serving: Serving, access: Access, lifespan: Lifespan | None = None) -> Gateway:
+def application(
+    serving: Serving, access: Access, gate: Gate, lifespan: Lifespan | None = None
+) -> Gateway:
     """Every door of the gateway."""
     app = Gateway(
         title="Pointsman",
@@ -77,12 +80,13 @@ def application(serving: Serving, access: Access, lifespan: Lifespan | None = No
         redirect_slashes=False,
     )
     app.access = access
-    chat = ChatDoor(serving, access)
+    chat = ChatDoor(serving, access, gate)
     app.hot = {("POST", CHAT): chat}
     # Also in the table, for 405 on other methods and for who mounts the application.
     app.router.routes.append(Route(CHAT, chat, methods=["POST"]))
     app.include_router(models.doors(serving))
     app.include_router(decision.doors(serving))
+    app.include_router(deployments.doors(access, serving.pipeline.deployments))
     app.include_router(probes.doors(serving, access))
     app.add_exception_handler(GatewayError, _refused)
     app.add_exception_handler(StarletteHTTPException, _http_error)

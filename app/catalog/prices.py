@@ -57,6 +57,18 @@ class Prices:
     per_request: int = 0
     tiers: tuple[tuple[int, Prices], ...] = ()
     service_tiers: Mapping[str, Prices] = field(default_factory=lambda: _NONE, hash=False)
+    dearest_input: int = field(init=False, repr=False, compare=False)
+    """What a token of the input costs at most, whatever it is and whether it is cached."""
+    dearest_output: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        into = (
+            self.input, self.cached_input, self.cache_write, self.cache_write_1h,
+            self.audio_input, self.cached_audio_input, self.image_input,
+        )  # fmt: skip
+        out = (self.output, self.reasoning, self.audio_output, self.image_output)
+        for name, prices in (("dearest_input", into), ("dearest_output", out)):
+            object.__setattr__(self, name, max(price for price in prices if price is not None))
 
     @classmethod
     def compile(cls, written: schema.Prices) -> Prices:

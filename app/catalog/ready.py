@@ -21,6 +21,7 @@ from yarl import URL
 
 from app.catalog.prices import DatedPrices, PriceBook, Prices, day_of
 from app.config import schema
+from app.config.document import KeyPath
 from app.config.load import Loaded
 from app.config.names import nearest
 from app.errors import Problem
@@ -86,25 +87,30 @@ def version() -> str:
 
 
 def ready_prices(loaded: Loaded) -> tuple[dict[str, Ready], list[Problem]]:
-    """Ready prices by model, of those that state none; and a problem for each `auto` without any.
+    """Ready prices by deployment, of those for which none are stated, not by their model either;
+    and a problem for each `auto` without any.
 
     The library is loaded only if a model needs it and its provider is known.
     """
     found: dict[str, Ready] = {}
     problems: list[Problem] = []
-    for name, model in loaded.config.models.items():
-        if model.prices not in (None, "auto"):
-            continue
-        upstream = loaded.config.upstreams[model.upstream]
-        try:
-            found[name] = _ready(upstream, model.id or name)
-        except NotReady as why:
-            if model.prices == "auto":
-                problems.append(
-                    loaded.document.problem(
-                        ("models", name, "prices"), f"no ready prices: {why}", "state them"
-                    )
+    for model_name, model in loaded.config.models.items():
+        for i, (name, deployment) in enumerate(model.places(model_name)):
+            path: KeyPath = ("models", model_name, "prices")
+            written = model.prices
+            if deployment.prices is not None:
+                path = ("models", model_name, "deployments", i, "prices")
+                written = deployment.prices
+            if written not in (None, "auto"):
+                continue
+            try:
+                found[name] = _ready(
+                    loaded.config.upstreams[deployment.upstream], deployment.id or model_name
                 )
+            except NotReady as why:
+                if written == "auto":
+                    told = f"no ready prices for {name}: {why}" if i else f"no ready prices: {why}"
+                    problems.append(loaded.document.problem(path, told, "state them"))
     return found, [*problems, *_unknown_providers(loaded)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from app.config.document import KeyPath
 from app.config.load import Loaded
-from app.config.schema import Config, Limits
+from app.config.schema import Config, Limits, Model
 from app.errors import Problem
 
 _BUDGETS = ("usd_per_day", "usd_per_week", "usd_per_month", "usd_in_all")
@@ -14,7 +14,7 @@ _BUDGETS = ("usd_per_day", "usd_per_week", "usd_per_month", "usd_in_all")
 
 def problems(loaded: Loaded) -> Iterator[Problem]:
     """Budgets that nothing could ever be counted against."""
-    if any(model.prices is not None for model in loaded.config.models.values()):
+    if any(_has_prices(model) for model in loaded.config.models.values()):
         return
     for path, limits in written(loaded.config):
         if budget := _budget(limits):
@@ -44,7 +44,7 @@ def doubts(loaded: Loaded, workers: int) -> Iterator[Problem]:
             )
     if has_budgets:
         for name, model in config.models.items():
-            if model.prices is None:
+            if not _has_prices(model):
                 yield problem(
                     ("models", name),
                     "budgets count its requests at the dearest prices of this file",
@@ -61,6 +61,12 @@ def written(config: Config) -> Iterator[tuple[KeyPath, Limits]]:
             yield ("routes", name, "limits"), route.limits
     for name, tag in config.tags.items():
         yield ("tags", name, "limits"), tag.limits
+
+
+def _has_prices(model: Model) -> bool:
+    if model.prices is not None:
+        return True
+    return any(each.prices is not None for each in model.deployments or ())
 
 
 def _budget(limits: Limits) -> str | None:

@@ -18,15 +18,23 @@ def check(document: Document) -> list[Problem]:
     """Dates that overlap or go back, sizes that don't rise, service tiers named twice."""
     found: list[Problem] = []
     for name, model in section(document.values, "models").items():
-        prices, path = model.get("prices"), ("models", name, "prices")
-        if isinstance(prices, list):
-            found += _dates(document, path, prices)
-        for place, each in enumerate(prices if isinstance(prices, list) else [prices]):
-            if isinstance(each, dict):
-                inside = (*path, place) if isinstance(prices, list) else path
-                found += _sizes(document, inside, each)
-                found += _services(document, inside, each)
+        found += _prices(document, ("models", name, "prices"), model.get("prices"))
+        deployments = model.get("deployments")
+        for i, entry in enumerate(deployments if isinstance(deployments, list) else ()):
+            if isinstance(entry, dict):
+                path = ("models", name, "deployments", i, "prices")
+                found += _prices(document, path, entry.get("prices"))
     return found
+
+
+def _prices(document: Document, path: KeyPath, prices: Any) -> Iterator[Problem]:
+    if isinstance(prices, list):
+        yield from _dates(document, path, prices)
+    for place, each in enumerate(prices if isinstance(prices, list) else [prices]):
+        if isinstance(each, dict):
+            inside = (*path, place) if isinstance(prices, list) else path
+            yield from _sizes(document, inside, each)
+            yield from _services(document, inside, each)
 
 
 def _dates(document: Document, path: KeyPath, lists: list[Any]) -> Iterator[Problem]:

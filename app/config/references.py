@@ -53,13 +53,55 @@ def _upstreams_of_models(
     document: Document, models: Mapping[str, Any], upstreams: Mapping[str, Any]
 ) -> Iterator[Problem]:
     for name, model in models.items():
-        for path, upstream in strings(model, "upstream"):
+        for path, upstream in [*strings(model, "upstream"), *_upstreams_of_deployments(model)]:
             if upstream not in upstreams:
                 yield document.problem(
                     ("models", name, *path),
                     f"no upstream named `{upstream}`",
                     nearest(upstream, upstreams),
                 )
+        yield from _both_forms(document, name, model)
+        yield from _same_deployments(document, name, model)
+
+
+def _deployments(model: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    entries = model.get("deployments")
+    listed = entries if isinstance(entries, list) else []
+    return [(i, entry) for i, entry in enumerate(listed) if isinstance(entry, dict)]
+
+
+def _upstreams_of_deployments(model: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    for i, entry in _deployments(model):
+        for path, upstream in strings(entry, "upstream"):
+            yield ("deployments", i, *path), upstream
+
+
+def _both_forms(document: Document, name: str, model: Mapping[str, Any]) -> Iterator[Problem]:
+    if model.get("deployments") is None:
+        if model.get("upstream") is None:
+            yield document.problem(
+                ("models", name, "upstream"), "is required", "or several, as `deployments`"
+            )
+        return
+    for key in ("upstream", "id"):
+        if model.get(key) is not None:
+            yield document.problem(
+                ("models", name, key), f"give `{key}` or `deployments`, not both"
+            )
+
+
+def _same_deployments(document: Document, name: str, model: Mapping[str, Any]) -> Iterator[Problem]:
+    """Two that nothing tells apart would share one state, and are one."""
+    seen: set[tuple[object, object]] = set()
+    for i, entry in _deployments(model):
+        place = (entry.get("upstream"), entry.get("id") or name)
+        if place in seen:
+            yield document.problem(
+                ("models", name, "deployments", i),
+                "the same upstream and id are listed twice",
+                "give the one a larger `weight`",
+            )
+        seen.add(place)
 
 
 def _models_of_routes(

@@ -7,34 +7,32 @@ Only shape and ranges are checked here; names that must exist elsewhere in the f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import (
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, model_validator
 
 from app.config.accounts import Key as Key
 from app.config.accounts import KeyTerms as KeyTerms
 from app.config.accounts import Ledger as Ledger
 from app.config.accounts import Limits as Limits
 from app.config.accounts import Redis, TagLimits
+from app.config.delivery import Balance, RouteTimeouts
+from app.config.delivery import Breaker as Breaker
+from app.config.delivery import Deployment as Deployment
+from app.config.delivery import DeploymentLimits as DeploymentLimits
+from app.config.delivery import Retries as Retries
+from app.config.delivery import Timeouts as Timeouts
 from app.config.fields import OWN_HEADERS as OWN_HEADERS
 from app.config.fields import (
     ApiKey,
     BaseURL,
     Capability,
-    Day,
     HeaderName,
     Name,
     Seconds,
     Secret,
     TagName,
-    TierName,
-    UsdPerMillion,
-    UsdPerRequest,
 )
 from app.config.fields import Written as Written
 from app.config.objectives import BudgetObjective as BudgetObjective
@@ -44,6 +42,10 @@ from app.config.objectives import QualityObjective as QualityObjective
 from app.config.objectives import ThresholdObjective as ThresholdObjective
 from app.config.objectives import TradeoffObjective as TradeoffObjective
 from app.config.objectives import WhenBudgetLow
+from app.config.prices import Prices as Prices
+from app.config.prices import PricesOrLists as PricesOrLists
+from app.config.prices import Rates as Rates
+from app.config.prices import SizedRates as SizedRates
 
 
 class Drain(Written):
@@ -90,6 +92,18 @@ class Server(Written):
     keep_alive_seconds: Seconds = Field(
         default=75, description="How long an idle client connection stays open."
     )
+    max_concurrent_requests: int | None = Field(
+        default=2000,
+        ge=1,
+        le=1_000_000,
+        description="Chat requests that one worker serves at once; null does not limit them.",
+    )
+    queue_requests: int = Field(
+        default=1000, ge=0, le=1_000_000, description="How many more may wait for their turn."
+    )
+    queue_seconds: Seconds = Field(
+        default=5, description="How long one may wait; then, or where the queue is full: 503."
+    )
     drain: Drain = Drain()
     watch_config: bool = Field(
         default=False,
@@ -111,16 +125,6 @@ class Encoder(Written):
         ge=0,
         description="Vectors and estimates kept by text hash (about 3 KB each).",
     )
-
-
-class Timeouts(Written):
-    connect_seconds: Seconds = 5
-    first_byte_seconds: Seconds = Field(
-        default=120,
-        description="From sending the request to the first byte (non-streaming: the headers).",
-    )
-    idle_seconds: Seconds = Field(default=60, description="Longest silence between two chunks.")
-    total_seconds: Seconds = 600
 
 
 class OpenAIUpstream(Written):
@@ -148,6 +152,16 @@ class OpenAIUpstream(Written):
         "for a server that refuses the field; the cost of its streams is then unknown.",
     )
     timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    breaker: Breaker | None = Field(
+        default=Breaker(), description="Of each deployment here; null leaves none alone."
+    )
+    max_cooldown_seconds: float = Field(
+        default=600,
+        ge=0,
+        le=86_400,
+        description="Longest time that a deployment is left alone because it said 429.",
+    )
 
 
 class SimulatedUpstream(Written):
@@ -156,100 +170,44 @@ class SimulatedUpstream(Written):
     kind: Literal["simulated"]
     port: int = Field(default=0, ge=0, le=65_535, description="0 takes a free port.")
     timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    breaker: Breaker | None = Field(
+        default=Breaker(), description="Of each deployment here; null leaves none alone."
+    )
+    max_cooldown_seconds: float = Field(
+        default=600,
+        ge=0,
+        le=86_400,
+        description="Longest time that a deployment is left alone because it said 429.",
+    )
 
 
 Upstream = Annotated[OpenAIUpstream | SimulatedUpstream, Field(discriminator="kind")]
 
 
-class Rates(Written):
-    """US dollars per million tokens. What is left out is unknown, which is not the same as 0."""
-
-    input: UsdPerMillion
-    output: UsdPerMillion
-    cached_input: UsdPerMillion | None = Field(
-        default=None, description="Input read from the prompt cache."
-    )
-    cache_write: UsdPerMillion | None = Field(
-        default=None, description="Input written to the prompt cache, for five minutes or so."
-    )
-    cache_write_1h: UsdPerMillion | None = Field(
-        default=None, description="Input written to the prompt cache for an hour."
-    )
-    reasoning: UsdPerMillion | None = Field(
-        default=None, description="Reasoning tokens, where they don't cost what output does."
-    )
-    audio_input: UsdPerMillion | None = Field(default=None, description="Audio tokens of input.")
-    cached_audio_input: UsdPerMillion | None = Field(
-        default=None, description="Audio tokens read from the prompt cache."
-    )
-    audio_output: UsdPerMillion | None = Field(default=None, description="Audio tokens of output.")
-    image_input: UsdPerMillion | None = Field(
-        default=None, description="Image tokens of input, where they don't cost what input does."
-    )
-    image_output: UsdPerMillion | None = Field(default=None, description="Image tokens of output.")
-    per_request: UsdPerRequest | None = Field(
-        default=None, description="US dollars of each call, whatever it uses."
-    )
-
-
-class SizeTier(Rates):
-    """Prices of the whole request where its input is long."""
-
-    above_tokens: int = Field(
-        ge=1, le=100_000_000, description="For requests with more input tokens than that."
-    )
-
-
-class SizedRates(Rates):
-    """Prices, and those of requests with a long input."""
-
-    tiers: list[SizeTier] = Field(
-        default_factory=list, description="By the length of the input, shortest first."
-    )
-
-
-class Prices(SizedRates):
-    """What a model costs."""
-
-    from_: Day | None = Field(
-        default=None, alias="from", description="First day of these prices, UTC: 2026-07-01."
-    )
-    currency: Literal["USD"] = "USD"
-    service_tiers: dict[TierName, SizedRates] = Field(
-        default_factory=dict,
-        description="Prices of other ways to be served, such as flex, priority or batch, by the "
-        "name that the upstream's response gives in `service_tier`.",
-    )
-
-
-def _form_of_prices(written: object) -> str | None:
-    if isinstance(written, dict | Prices):
-        return "one"
-    if isinstance(written, list) and written:
-        return "dated"
-    return "auto" if written == "auto" else None
-
-
-PricesOrLists = Annotated[
-    Annotated[Prices, Tag("one")]
-    | Annotated[list[Prices], Field(min_length=1), Tag("dated")]
-    | Annotated[Literal["auto"], Tag("auto")],
-    Discriminator(
-        _form_of_prices,
-        custom_error_type="form_of_prices",
-        custom_error_message="must be prices, a list of dated prices, or `auto`",
-    ),
-]
-
-
 class Model(Written):
     """A model on offer: where it lives, what it costs, what it can do, how good it is."""
 
-    upstream: Name
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["upstream"]}, {"required": ["deployments"]}]}
+    )
+
+    upstream: Name | None = Field(default=None, description="Where it is served.")
     id: str | None = Field(
         default=None,
         min_length=1,
         description="Its id at the upstream; the entry's name if absent.",
+    )
+    deployments: list[Deployment] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="In place of `upstream` and `id`, where it is served in several places.",
+    )
+    balance: Balance = Field(
+        default="weighted",
+        description="Which of its deployments is asked first: by their weights, the one with the "
+        "fewest requests for its weight, or the one whose answers begin soonest.",
     )
     prices: PricesOrLists | None = Field(
         default=None,
@@ -269,6 +227,20 @@ class Model(Written):
     quality: float | None = Field(
         default=None, ge=0, le=1, description="Stated mean quality, where no outcomes exist."
     )
+
+    def places(self, name: str) -> Iterator[tuple[str, Deployment]]:
+        """Its deployments, each with its name; `id` is filled in."""
+        if self.deployments is None:
+            assert self.upstream is not None
+            yield name, Deployment(upstream=self.upstream, id=self.id or name)
+            return
+        upstreams = [each.upstream for each in self.deployments]
+        for each in self.deployments:
+            own = f"{name}/{each.upstream}"
+            model_id = each.id or name
+            if upstreams.count(each.upstream) > 1:
+                own = f"{own}/{model_id}"
+            yield own, each.model_copy(update={"id": model_id})
 
     @model_validator(mode="after")
     def _one_prior(self) -> Model:
@@ -322,6 +294,13 @@ class Route(Written):
     )
     limits: Limits | None = None
     when_budget_low: WhenBudgetLow | None = None
+    timeouts: RouteTimeouts = RouteTimeouts()
+    retries: Retries | None = Field(default=None, description="In place of those of the upstreams.")
+    on_content_refusal: Literal["return", "next_model"] = Field(
+        default="return",
+        description="Whether a refusal of the content goes to the client, or the next model is "
+        "asked.",
+    )
 
 
 class Config(Written):

@@ -5,21 +5,13 @@ For a stream that point is the first event: until then another model can take ov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.catalog.model import Model
-from app.delivery.upstreams.base import Answer, Upstream
-from app.errors import (
-    MalformedReply,
-    UpstreamError,
-    UpstreamNotFound,
-    UpstreamRateLimited,
-    UpstreamRefusedRequest,
-    UpstreamRejectedKey,
-    UpstreamServerError,
-    UpstreamTimeout,
-)
+from app.catalog.model import Deployment, Model
+from app.delivery.deployment import Seat
+from app.delivery.refusals import error_of
+from app.delivery.upstreams.base import Answer, Timeouts, Upstream
+from app.errors import MalformedReply
 from app.exchange.request import Request
 from app.exchange.usage import Usage
 from app.wire import openai_chat
@@ -27,8 +19,6 @@ from app.wire.openai_chat import StreamReader
 from app.wire.sse import EventBuffer
 
 _PATH = "/chat/completions"
-_KEY_CODES = frozenset({"invalid_api_key", "invalid_authentication"})
-_TOO_LONG = "context_length_exceeded"
 
 
 @dataclass(slots=True)
@@ -50,17 +40,19 @@ class Opened:
     buffer: EventBuffer
     reader: StreamReader
     first: bytes
+    seat: Seat | None = None
+    """Its place at the deployment; who closes the stream ends it."""
 
 
-async def attempt(request: Request, model: Model, upstream: Upstream) -> Whole | Opened:
-    """Give the request to a model. Raises an UpstreamError."""
-    body = openai_chat.body_for(request, model.upstream_id, ask_usage=upstream.stream_usage)
-    answer = await upstream.post(_PATH, body)
+async def attempt(
+    request: Request, model: Model, deployment: Deployment, upstream: Upstream, timeouts: Timeouts
+) -> Whole | Opened:
+    """Give the request to a deployment of a model. Raises an UpstreamError."""
+    body = openai_chat.body_for(request, deployment.upstream_id, ask_usage=upstream.stream_usage)
+    answer = await upstream.post(_PATH, body, timeouts)
     try:
         if answer.status != 200:
-            error = _error(upstream, answer.status, answer.headers, await answer.read())
-            error.charged = False
-            raise error
+            raise error_of(upstream, answer.status, answer.headers, await answer.read())
         if request.stream:
             return await _open(request, model, answer, upstream)
         whole = await answer.read()
@@ -95,47 +87,3 @@ def withhold_secrets(upstream: Upstream, whole: bytes) -> None:
         raise MalformedReply(
             f"Upstream `{upstream.name}` quoted the gateway's credentials; its answer is withheld."
         )
-
-
-def _error(
-    upstream: Upstream, status: int, headers: Mapping[str, str], body: bytes
-) -> UpstreamError:
-    """Our error for an upstream's status."""
-    name = upstream.name
-    match status:
-        case 401 | 402 | 403 | 407:
-            return UpstreamRejectedKey(f"Upstream `{name}` refused the gateway's credentials.")
-        case 404 | 405 | 426:
-            return UpstreamNotFound(f"Upstream `{name}` does not know the model or the address.")
-        case 408:
-            return UpstreamTimeout(f"Upstream `{name}` gave up waiting (408).")
-        case 429:
-            wait = headers.get("Retry-After")
-            return UpstreamRateLimited(
-                f"Upstream `{name}` is over its rate limit (429).",
-                headers=[("retry-after", wait)] if wait and _is_plain(wait) else [],
-            )
-        case 409 | 425:
-            return UpstreamServerError(f"Upstream `{name}` asked to try again ({status}).")
-        case _ if status >= 500:
-            return UpstreamServerError(f"Upstream `{name}` failed ({status}).")
-        case _ if status < 400:
-            return MalformedReply(f"Upstream `{name}` answered {status}; it is not followed.")
-    return _refusal(upstream, status, body)
-
-
-def _is_plain(value: str) -> bool:
-    """Whether a header of an upstream may become one of ours."""
-    return len(value) <= 64 and value.isascii() and value.isprintable()
-
-
-def _refusal(upstream: Upstream, status: int, body: bytes) -> UpstreamError:
-    """A 4xx about the request itself; only such a body may be shown, and only if it tells nothing
-    about the gateway's own credentials."""
-    name = upstream.name
-    error = openai_chat.read_error(body) or {}
-    if error.get("code") in _KEY_CODES or upstream.mentions_secret(body):
-        return UpstreamRejectedKey(f"Upstream `{name}` refused the gateway's credentials.")
-    too_long = status == 413 or error.get("code") == _TOO_LONG
-    message = f"Upstream `{name}` refused the request ({status})."
-    return UpstreamRefusedRequest(message, status=status, body=body, moves_on=too_long)

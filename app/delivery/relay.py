@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 from app.delivery.attempt import Opened, withhold_secrets
 from app.delivery.drain import Drain, stopping
+from app.delivery.health import Verdict
 from app.errors import GatewayError, GatewayStopping, UpstreamCut, UpstreamError
 from app.wire import sse
 from app.wire.openai_chat import error_body, is_whole
@@ -26,6 +27,8 @@ class Relay:
         self._drain = drain or Drain()
         self._ended: Callable[[str], None] | None = ended
         self._outcome = "client_gone"
+        self._late = False
+        """Its time was over, which may be the client's doing as well."""
 
     @property
     def deadline(self) -> float:
@@ -55,6 +58,7 @@ class Relay:
             self._outcome = "failed" if reader.failed else "ok"
         except UpstreamError as error:
             self._outcome = error.outcome
+            self._late = asyncio.get_running_loop().time() >= answer.deadline
             yield _told(error)
         except asyncio.CancelledError:
             if not self._drain.over:
@@ -89,7 +93,20 @@ class Relay:
             self._outcome = "ok"  # who leaves after the end has had the answer
         elif self._drain.over and self._outcome == "client_gone":
             self._outcome = GatewayStopping.outcome
-        ended(self._outcome)
+        try:
+            ended(self._outcome)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give the seat at the deployment back, with how the stream went."""
+        if (seat := self._opened.seat) is None:
+            return
+        usage = self._opened.reader.usage
+        verdict: Verdict = "ok" if self._outcome == "ok" else "failed"
+        if self._outcome in ("client_gone", GatewayStopping.outcome) or self._late:
+            verdict = "unknown"
+        seat.end(verdict, None if usage is None else usage.input_tokens + usage.output_tokens)
 
 
 def _told(error: GatewayError) -> bytes:

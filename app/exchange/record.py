@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import time
-from typing import Any
+from typing import Protocol
 
+from app.exchange.reply import Headers
 from app.exchange.usage import Usage
 
 
@@ -35,6 +36,8 @@ class Attempt:
     text_bytes: int = 0
     cost: int | None = None
     estimated: bool = False
+    deployment: str | None = None
+    """Which of the model's served it; None where it has but one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,13 @@ class Prediction:
     high: float
     cost: int | None
     eligible: bool
+
+
+class Held(Protocol):
+    """What a request has reserved of its limits, as far as a reply tells of it. What it is made of
+    is the limiter's own affair."""
+
+    headers: Headers
 
 
 @dataclass(slots=True)
@@ -87,8 +97,8 @@ class Record:
     expected_input_tokens: int = 0
     baseline_cost: int | None = None
     booked: float = 0.0
-    hold: Any = None
-    """What is reserved of its limits (`app.accounting.limiter.Hold`), None where there are none."""
+    hold: Held | None = None
+    """None where the request meets no limit."""
     duration_seconds: float = 0.0
     overhead_seconds: float | None = None
     decide_seconds: float = 0.0

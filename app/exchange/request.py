@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from app.exchange.terms import NOTHING_ASKED, Asked
+
 
 @dataclass(slots=True)
 class Request:
@@ -24,3 +26,4 @@ class Request:
     debug: bool = False
     include_usage: bool = False
     """The client asked for the usage chunk of its stream itself."""
+    asked: Asked = NOTHING_ASKED

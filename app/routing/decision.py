@@ -13,6 +13,7 @@ from typing import Literal
 from app.accounting.cost import expected_cost
 from app.catalog.model import Model
 from app.errors import NoEligibleCandidate
+from app.exchange.record import Prediction, Record
 from app.routing.estimators.base import Estimate
 from app.routing.facts import Facts
 from app.routing.objective import Choice, Option
@@ -71,6 +72,31 @@ class Decision:
     @property
     def baseline(self) -> Model | None:
         return self.route.baseline if self.route else None
+
+    @property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """What was expected of each candidate, as it is told and kept."""
+        return tuple(
+            [
+                Prediction(o.model.name, o.quality, o.low, o.high, o.cost, o.eligible)
+                for o in self.options
+            ]
+        )
+
+    def book(self) -> float:
+        """Set down its expected cost against its route's pace; gives the amount, for `correct`."""
+        return 0.0 if self.pace is None else self.pace.book(self.expected_cost, self.cost_spread)
+
+    def correct(self, record: Record) -> None:
+        """The pace, from the expected cost to the true one; what was served at a cost unknown stays
+        as booked."""
+        if (pace := self.pace) is None:
+            return
+        if record.cost is not None:
+            as_decided = record.model == self.chosen.name
+            pace.correct(record.cost, record.booked, self.expected_cost if as_decided else None)
+        elif record.model is None:
+            pace.correct(0, record.booked)
 
 
 def pin(model: Model) -> Decision:

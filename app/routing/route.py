@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.catalog.model import Model
+from app.exchange.terms import USUAL_TERMS, Terms
 from app.routing.estimators.base import Estimator
 from app.routing.margin import Margin
 from app.routing.objective import Objective
@@ -32,6 +33,8 @@ class Route:
     """The doubt that a choice must bear to be taken without the vector; the pipeline counts."""
     pace: Pace | None = None
     """Where the route has a budget: booked and corrected by the pipeline."""
+    terms: Terms = USUAL_TERMS
+    """How its requests are delivered."""
     thrifty: Route | None = None
     """The same route with the objective for when a budget runs low."""
 

@@ -90,6 +90,10 @@ class State(Protocol):
         that was true `max_age` seconds ago."""
         ...
 
+    def may_be_full(self, limits: Sequence[Limit], max_age: float = ...) -> bool:
+        """Whether a `peek` may show that one of these has no room for one more. Costs less."""
+        ...
+
     async def load(self, spent: Iterable[tuple[Limit, int]], *, whole: bool = False) -> None:
         """Make known what had been settled before this process started; `whole` if what was
         settled in this process since is in it as well."""

@@ -6,14 +6,15 @@ processes each has an equal share of what was left when it started.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import time
 
-from app.state.base import NEVER, Ask, Limit, Outcome, Reading
+from app.state.base import NEVER, Ask, Kind, Limit, Outcome, Reading
 
 MINUTE_SECONDS = 60.0
 SLOT_WAIT_SECONDS = 1.0
 """Nobody knows when a slot becomes free; a second is soon enough to look again."""
+_REMEMBERED = 4_096
 _SWEEP_SECONDS = 60.0
 _GRACE_SECONDS = 86_400.0
 """A request may end long after the period that it was reserved in."""
@@ -48,6 +49,10 @@ class _Counter:
         return now - self.at >= 2 * MINUTE_SECONDS
 
 
+Row = tuple[_Counter, Kind, int]
+"""A limit's counter, its kind, and its ceiling in this process."""
+
+
 class MemoryState:
     """`share` is how many processes like this one there are; `clock` gives seconds since the
     epoch."""
@@ -58,6 +63,8 @@ class MemoryState:
         self.share = share
         self._clock = clock
         self._counters: dict[str, _Counter] = {}
+        self._known: dict[int, tuple[Sequence[Limit], list[Row]]] = {}
+        """Rows of the same tuples of limits, which come often."""
         self._sweep_at = clock() + _SWEEP_SECONDS
 
     async def open(self) -> None:
@@ -77,29 +84,41 @@ class MemoryState:
         now = self._clock()
         if now >= self._sweep_at:
             self._sweep(now)
-        rows: list[tuple[_Counter, int, int]] = []
-        refused: list[int] = []
-        for limit in limits:
-            counter, ceiling = self._now(limit, now)
-            more = amount(limit, ask)
+        rows = self._rows(limits, now)
+        usd, tokens = ask
+        for counter, kind, ceiling in rows:
+            more = 1
+            if kind == "usd":
+                more = usd
+            elif kind != "parallel":
+                counter.drain(now, ceiling)
+                if kind == "tokens":
+                    more = tokens
             # What is used up is closed to what costs nothing as well.
             if counter.used + (more or 1) > ceiling:
-                refused.append(len(rows))
-            rows.append((counter, more, ceiling))
-        if refused:
-            waits = {place: _wait(*rows[place]) for place in refused}
-            readings = [
-                Reading(counter.used, counter.held, ceiling, waits.get(place, 0.0))
-                for place, (counter, _, ceiling) in enumerate(rows)
-            ]
-            return Outcome(tuple(readings), tuple(refused))
+                return self._refusal(limits, rows, ask, now)
         readings = []
-        for counter, more, ceiling in rows:
-            counter.used += more
-            if counter.limit.kind == "usd":
-                counter.held += more
+        for counter, kind, ceiling in rows:
+            if kind == "usd":
+                counter.used += usd
+                counter.held += usd
+            else:
+                counter.used += tokens if kind == "tokens" else 1
             readings.append(Reading(counter.used, counter.held, ceiling))
         return Outcome(tuple(readings))
+
+    def _refusal(self, limits: Sequence[Limit], rows: list[Row], ask: Ask, now: float) -> Outcome:
+        """How everything stands, and what has no room."""
+        readings, refused = [], []
+        for place, (limit, (counter, kind, ceiling)) in enumerate(zip(limits, rows, strict=True)):
+            if kind == "requests" or kind == "tokens":
+                counter.drain(now, ceiling)
+            more, wait = amount(limit, ask), 0.0
+            if counter.used + (more or 1) > ceiling:
+                refused.append(place)
+                wait = _wait(counter, more, ceiling)
+            readings.append(Reading(counter.used, counter.held, ceiling, wait))
+        return Outcome(tuple(readings), tuple(refused))
 
     async def extend(self, id_: str, limits: Sequence[Limit], asked: Ask, usd: int) -> Outcome:
         return self.raise_to([limit for limit in limits if limit.kind == "usd"], asked, usd)
@@ -109,18 +128,15 @@ class MemoryState:
         return self.take(money, Ask(usd - asked.usd, 0))
 
     def settle(self, id_: str, limits: Sequence[Limit], asked: Ask, true: Ask) -> None:
-        for limit in limits:
-            counter = self._counters.get(limit.key)
-            if counter is None:
-                continue
-            match limit.kind:
-                case "usd":
-                    counter.used += true.usd - asked.usd
-                    counter.held -= asked.usd
-                case "tokens":
-                    counter.used = max(counter.used + true.tokens - asked.tokens, 0)
-                case "parallel":
-                    counter.used = max(counter.used - 1, 0)
+        usd, tokens = true.usd - asked.usd, true.tokens - asked.tokens
+        for counter, kind, _ in self._remembered(limits) or self._there(limits):
+            if kind == "usd":
+                counter.used += usd
+                counter.held -= asked.usd
+            elif kind == "tokens":
+                counter.used = max(counter.used + tokens, 0)
+            elif kind == "parallel":
+                counter.used = max(counter.used - 1, 0)
 
     def occupy(self, limits: Iterable[Limit]) -> None:
         """Count a request in the slots alone, whether they are free or not."""
@@ -128,6 +144,13 @@ class MemoryState:
         for limit in limits:
             if limit.kind == "parallel":
                 self._now(limit, now)[0].used += 1
+
+    def may_be_full(self, limits: Sequence[Limit], max_age: float = NEVER) -> bool:
+        # A rate that was not drained looks fuller than it is, never emptier.
+        for counter, _, ceiling in self._rows(limits, self._clock()):
+            if counter.used >= ceiling - 1:
+                return True
+        return False
 
     def peek(self, limit: Limit, max_age: float = NEVER) -> Reading | None:
         counter, ceiling = self._now(limit, self._clock())
@@ -141,6 +164,7 @@ class MemoryState:
             counter, _ = self._now(limit, self._clock())
             counter.used = max(counter.used, so_far)
             counter.base = int(counter.used)
+            self._known.clear()  # a share is of what was left
 
     def know(self, spent: Iterable[tuple[Limit, int]]) -> None:
         """`load`, for who can't wait."""
@@ -150,10 +174,18 @@ class MemoryState:
             if so_far > counter.base:
                 counter.used += so_far - counter.base
                 counter.base = so_far
+                self._known.clear()  # a share is of what was left
 
     def _now(self, limit: Limit, now: float) -> tuple[_Counter, int]:
-        """A limit's counter as it stands, and its ceiling: of money, a share of what was left at
-        the start; of all else a share, but at least one."""
+        """A limit's counter as it stands, and its ceiling."""
+        counter, kind, ceiling = self._row(limit, now)
+        if kind == "requests" or kind == "tokens":
+            counter.drain(now, ceiling)
+        return counter, ceiling
+
+    def _row(self, limit: Limit, now: float) -> Row:
+        """The ceiling is, of money, a share of what was left at the start; of all else a share, but
+        at least one."""
         counter = self._counters.get(limit.key)
         if counter is None:
             counter = self._counters[limit.key] = _Counter(limit, now)
@@ -163,15 +195,35 @@ class MemoryState:
                 ceiling = counter.base + (ceiling - counter.base) // self.share
             else:
                 ceiling = max(ceiling // self.share, 1)
-        if kind == "requests" or kind == "tokens":
-            counter.drain(now, ceiling)
-        return counter, ceiling
+        return counter, kind, ceiling
+
+    def _rows(self, limits: Sequence[Limit], now: float) -> list[Row]:
+        rows = self._remembered(limits)
+        if rows is None:
+            rows = [self._row(limit, now) for limit in limits]
+            if isinstance(limits, tuple):  # which can't change
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[id(limits)] = (limits, rows)
+        return rows
+
+    def _remembered(self, limits: Sequence[Limit]) -> list[Row] | None:
+        known = self._known.get(id(limits))
+        return known[1] if known is not None and known[0] is limits else None
+
+    def _there(self, limits: Sequence[Limit]) -> Iterator[Row]:
+        """Of counters that have not been forgotten."""
+        for limit in limits:
+            counter = self._counters.get(limit.key)
+            if counter is not None:
+                yield counter, limit.kind, limit.ceiling
 
     def _sweep(self, now: float) -> None:
         """Forget what is over; until then counters are few, one for each limit."""
         self._sweep_at = now + _SWEEP_SECONDS
         kept = {key: one for key, one in self._counters.items() if not one.is_over(now)}
         self._counters = kept
+        self._known.clear()
 
 
 def amount(limit: Limit, ask: Ask) -> int:

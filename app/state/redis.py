@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple
 
@@ -160,6 +160,16 @@ class RedisCounters:
         ]
         answers = await self._all(calls)
         return int(answers[0])
+
+    async def put_notices(self, key: str, notices: Mapping[str, str]) -> None:
+        """Leave notices for others, which read them all."""
+        named = self._prefix + key
+        await self._within(self._client.hset(named, mapping=dict(notices)))
+
+    async def notices(self, key: str) -> dict[str, str]:
+        """What has been left."""
+        left = await self._within(self._client.hgetall(self._prefix + key))
+        return {name.decode(): text.decode() for name, text in left.items()}
 
     # --- scripts -----------------------------------------------------------------------------
 

@@ -179,6 +179,15 @@ class SharedState:
                     self._spent[limit.key] = Carried(limit, 0, more)
         self._work.set()
 
+    def may_be_full(self, limits: Sequence[Limit], max_age: float = float("inf")) -> bool:
+        if self._is_away():
+            return self._local.may_be_full(limits)
+        known = self._seen
+        return any(
+            (seen := known.get(limit.key)) is not None and seen.reading.used >= limit.ceiling - 1
+            for limit in limits
+        )
+
     def peek(self, limit: Limit, max_age: float = float("inf")) -> Reading | None:
         if self._is_away():
             return self._local.peek(limit)

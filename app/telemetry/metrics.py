@@ -45,6 +45,7 @@ CLIENT_CLOSED = 499
 
 BROKEN = "broken"
 """Code label of a stream that had begun well, with a 200, and then ended in an error event."""
+_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _BROKEN_OUTCOMES = frozenset({"failed", "cut", "timeout", "malformed", "stopped"})
 
 
@@ -84,6 +85,7 @@ class Metrics:
         self._define_routing()
         self._define_ledger()
         self._define_limits()
+        self._define_deployments()
         # `labels()` validates and locks; on the hot path it would cost more than the counting.
         self._child = lru_cache(maxsize=16_384)(_labelled)
 
@@ -246,6 +248,34 @@ class Metrics:
             "reached.", registry=r, multiprocess_mode="livemax",
         )  # fmt: skip
 
+    def _define_deployments(self) -> None:
+        r = self.registry
+        self.deployment_state = Gauge(
+            "pointsman_deployment_state", "Breaker of a deployment: 0 closed, 1 half open, 2 open; "
+            "of the worst worker.",
+            ["deployment"], registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.openings = Counter(
+            "pointsman_deployment_openings", "Times that a breaker opened, by why.",
+            ["deployment", "reason"], registry=r,
+        )  # fmt: skip
+        self.cooldowns = Counter(
+            "pointsman_deployment_cooldowns", "Times that a deployment was left alone because it "
+            "asked for it.", ["deployment"], registry=r,
+        )  # fmt: skip
+        self.retries = Counter(
+            "pointsman_retries", "Times that a request asked a deployment again, or did not for "
+            "want of budget.", ["deployment", "result"], registry=r,
+        )  # fmt: skip
+        self.queued = Gauge(
+            "pointsman_requests_queued", "Requests that wait for their turn.",
+            registry=r, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.shed = Counter(
+            "pointsman_shed_requests", "Requests refused because too many were being served.",
+            ["reason"], registry=r,
+        )  # fmt: skip
+
     # --- recording ---------------------------------------------------------------------------
 
     def settle(self, record: Record) -> None:
@@ -351,6 +381,21 @@ class Metrics:
     def config_refused(self) -> None:
         """Note that one was refused."""
         self.config_ok.set(0)
+
+    def deployment_is(self, name: str, state: str) -> None:
+        """Note the state of a deployment's breaker."""
+        self._child(self.deployment_state, name).set(_STATES[state])
+
+    def deployment_left(self, name: str, event: str, reason: str) -> None:
+        """Count a breaker that opens, or a cooldown that begins."""
+        if event == "open":
+            self._child(self.openings, name, reason).inc()
+        else:
+            self._child(self.cooldowns, name).inc()
+
+    def retried(self, name: str, *, sent: bool) -> None:
+        """Count one retry, sent or not for want of budget."""
+        self._child(self.retries, name, "sent" if sent else "over_budget").inc()
 
     def close(self) -> None:
         """Take this process out of the sums of what is happening now."""

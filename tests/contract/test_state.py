@@ -168,6 +168,19 @@ async def test_what_is_known_here_and_now(state: State) -> None:
     assert 0.9 < seen.used <= 1
 
 
+async def test_a_quick_look_overlooks_nothing(state: State) -> None:
+    """It may say that a limit is full that is not, and never the other way round."""
+    day, minute = usd(1000), rate(2)
+    both = (day, minute)
+    assert not state.may_be_full(both)
+    await state.reserve(name(), both, Ask(600, 0))
+    assert state.may_be_full((minute,))
+    assert not state.may_be_full((day,))
+    await state.reserve(name(), (day,), Ask(400, 0))
+    assert state.may_be_full((day,))
+    assert state.may_be_full(both)
+
+
 async def test_a_million_dollars_are_exact(state: State) -> None:
     """In nano-dollars that is more than a 32-bit number and more digits than a short float."""
     forever = Limit("usd", f"all-{next(_numbers)}", 10**15, None)

@@ -52,6 +52,9 @@ upstreams:
     kind: openai
     base_url: {upstream}
     api_key: secret-of-the-gateway
+    retries: {{attempts: 0}}
+    breaker: null
+    max_cooldown_seconds: 0
 models:"""
     + MODELS
     + """
@@ -66,7 +69,8 @@ routes:
 )
 """Three equally good models: `auto` takes the cheapest that is eligible, and moves up from there.
 
-Only `small` is limited: no vision, no JSON schema, no logprobs, a short context.
+Only `small` is limited: no vision, no JSON schema, no logprobs, a short context. What a test does
+to the upstream must not matter to the next one, so nothing of it is remembered.
 """
 
 

@@ -13,12 +13,16 @@ from prometheus_client import CollectorRegistry
 from app.accounting.caller import ANONYMOUS, Caller
 from app.accounting.limiter import Limiter
 from app.accounting.limits import Limits
+from app.accounting.settlement import Settlement
 from app.catalog.model import Model, Prices
+from app.delivery.upstreams.base import Timeouts
 from app.errors import BudgetReserved
 from app.exchange.record import Record
 from app.exchange.reply import Reply
 from app.exchange.request import Request
 from app.pipeline import Pipeline
+from app.routing.bounds import size
+from app.routing.decider import Decider
 from app.routing.decision import Decision
 from app.routing.encoder import Embedder
 from app.routing.estimators.remembered import Remembered
@@ -54,13 +58,18 @@ class World:
         self.metrics = Metrics(CollectorRegistry())
         names = Names({"auto": self.route}, {"small": SMALL, "large": LARGE})
         limits = Limiter(MemoryState(), {}, (SMALL, LARGE), self.metrics)
-        self.pipeline = Pipeline(names, {}, self.embedder, self.metrics, limits)
+        decider = Decider(self.embedder, self.metrics)
+        settlement = Settlement(names.models, self.metrics, limits)
+        self.pipeline = Pipeline(names, {}, decider, limits, settlement, self.metrics)
 
     async def decide(self, text: str) -> Decision:
         request = parsed(text)
         record = Record("r", request.started, request.received)
         target = self.pipeline.admit(request, record, ANONYMOUS)
-        return await self.pipeline.decide(target, inspect(request.payload), record)
+        facts = inspect(request.payload)
+        applied = self.pipeline.limits.applied(ANONYMOUS, record.route)
+        most = size(request, facts, record.at)
+        return await self.pipeline.decide(target, facts, record, applied, most)
 
     async def explain(self, text: str, neighbours: int = 3) -> dict[str, Any]:
         return await self.pipeline.explain(parsed(text), neighbours, ANONYMOUS)
@@ -189,11 +198,12 @@ class Blocking:
 
     name = "u"
     stream_usage = True
+    timeouts = Timeouts(connect=1, first_byte=10, idle=10, total=10)
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def post(self, path: str, body: bytes) -> Any:
+    async def post(self, path: str, body: bytes, timeouts: Any = None) -> Any:
         self.asked.set()
         await asyncio.Event().wait()
 
@@ -235,7 +245,7 @@ async def test_a_bug_in_settling_keeps_no_slot(
     pipeline = world().pipeline
     pipeline.upstreams = {"u": Answering()}
     if broken == "charge":
-        monkeypatch.setattr("app.pipeline.charge", fails)
+        monkeypatch.setattr("app.accounting.settlement.charge", fails)
     else:
         monkeypatch.setattr(Metrics, "settle", fails)
     caller = Caller("k", limits=Limits(parallel_requests=1, in_all=10**9))
@@ -259,7 +269,7 @@ async def test_a_bug_in_settling_keeps_no_slot(
 class Answering(Blocking):
     """An upstream that answers everybody."""
 
-    async def post(self, path: str, body: bytes) -> Any:
+    async def post(self, path: str, body: bytes, timeouts: Any = None) -> Any:
         return Answer()
 
 
@@ -275,7 +285,7 @@ class Answer:
         """Nothing is open."""
 
 
-async def test_a_second_reservation_has_a_name_of_its_own(
+async def test_a_second_reservation_has_a_name_of_its_own_and_both_are_one_decision(
     world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Redis was asked for and did not answer in time is given up by its name, perhaps later
@@ -293,3 +303,6 @@ async def test_a_second_reservation_has_a_name_of_its_own(
     assert isinstance(reply, Reply)
     assert reply.status == 429
     assert len(asked) == len(set(asked)) == 2
+    counted = one.metrics.registry.get_sample_value
+    for name in ("pointsman_decision_seconds_count", "pointsman_novelty_ratio_count"):
+        assert counted(name, {"route": "auto"}) == 1

@@ -10,10 +10,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.api import wire
 from app.api.access import Access
+from app.api.asked import asked
 from app.api.serving import Serving
 from app.config.schema import Server
 from app.delivery.drain import stopping
-from app.errors import GatewayError
+from app.delivery.gate import Gate
+from app.errors import GatewayError, Overloaded
 from app.exchange.reply import StreamReply
 from app.exchange.request import Request
 from app.wire import openai_chat
@@ -25,6 +27,7 @@ class ChatDoor:
 
     serving: Serving
     access: Access
+    gate: Gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -44,25 +47,33 @@ class ChatDoor:
                 raise
             await wire.send_reply(send, wire.refusal(stopping()))
             return
+        reply = None
         try:
             with wire.hang_up_cancels(receive):
-                reply = await pipeline.chat(request, caller)
-                if isinstance(reply, StreamReply):
-                    await wire.send_stream(send, reply)
-                else:
-                    await wire.send_reply(send, reply)
+                try:
+                    async with self.gate:
+                        reply = await pipeline.chat(request, caller)
+                        if isinstance(reply, StreamReply):
+                            await wire.send_stream(send, reply)
+                        else:
+                            await wire.send_reply(send, reply)
+                except Overloaded as error:
+                    await wire.send_reply(send, pipeline.refuse(request.id, started, error))
         except asyncio.CancelledError:
             if not pipeline.drain.over:
                 raise
-            # Cut off while the client took its time: its connection is broken, which tells it.
+            if reply is None:  # it waited at the gate
+                await wire.send_reply(send, pipeline.refuse(request.id, started, stopping()))
+            # Else its client took its time: the connection is broken, which tells it.
 
 
 async def read_request(scope: Scope, receive: Receive, limits: Server, started: float) -> Request:
     """A checked request. Raises CallerError or ClientGone."""
+    terms = asked(scope)
     body = await wire.read_body(
         receive, limit=limits.max_body_bytes, seconds=limits.body_timeout_seconds
     )
-    return openai_chat.parse(
+    request = openai_chat.parse(
         body,
         request_id=wire.new_request_id(),
         started=started,
@@ -70,3 +81,5 @@ async def read_request(scope: Scope, receive: Receive, limits: Server, started: 
         max_images=limits.max_images,
         debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
     )
+    request.asked = terms
+    return request

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds."""
-
-    connect: float
-    first_byte: float
-    idle: float
-    total: float
+from app.exchange.terms import Timeouts as Timeouts
 
 
 class Answer(Protocol):
@@ -58,9 +49,11 @@ class Upstream(Protocol):
     name: str
     stream_usage: bool
     """It may be asked for the usage of a stream."""
+    timeouts: Timeouts
 
-    async def post(self, path: str, body: bytes) -> Answer:
-        """Send a JSON body and wait for the head of the answer.
+    async def post(self, path: str, body: bytes, timeouts: Timeouts | None = None) -> Answer:
+        """Send a JSON body and wait for the head of the answer, within other times than the
+        upstream's own if they are given.
 
         Raises ConnectFailed, StaleConnection, UpstreamTimeout or UpstreamCut; any status is an
         answer.

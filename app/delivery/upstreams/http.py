@@ -122,24 +122,29 @@ class HTTPUpstream:
         self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
         self._urls: dict[str, URL] = {}
 
-    async def post(self, path: str, body: bytes) -> HTTPAnswer:
+    async def post(self, path: str, body: bytes, timeouts: Timeouts | None = None) -> HTTPAnswer:
         started = asyncio.get_running_loop().time()
+        limits = self._limits
+        if timeouts is None:
+            timeouts = self.timeouts
+        elif timeouts.connect != self.timeouts.connect:
+            limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
         try:
             # aiohttp's own total timeout would also cover the body of a stream.
-            async with asyncio.timeout(self.timeouts.first_byte):
+            async with asyncio.timeout(min(timeouts.first_byte, timeouts.total)):
                 response = await self.client.session.post(
                     self._url(path),
                     data=body,
                     headers=self._headers,
                     allow_redirects=False,
-                    timeout=self._limits,
+                    timeout=limits,
                 )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             waited = asyncio.get_running_loop().time() - started
             if _reused.get() and waited < _STALE_SECONDS and _is_break(error):
                 raise StaleConnection(f"Upstream `{self.name}` broke the connection.") from error
             raise self.translated(error) from error
-        return HTTPAnswer(self, response, started)
+        return HTTPAnswer(self, response, started, timeouts)
 
     def mentions_secret(self, body: bytes) -> bool:
         return any(secret in body for secret in self._secrets)
@@ -172,21 +177,26 @@ def _is_break(error: Exception) -> bool:
 
 
 class HTTPAnswer:
-    """An answer over HTTP; its body is read within the times of its upstream."""
+    """An answer over HTTP; its body is read within the times of its attempt."""
 
-    __slots__ = ("_begun", "_first_by", "_response", "_timer", "_until", "_upstream", "deadline",
-                 "headers", "status")  # fmt: skip
+    __slots__ = ("_begun", "_first_by", "_idle", "_response", "_timer", "_until", "_upstream",
+                 "deadline", "headers", "status")  # fmt: skip
 
     def __init__(
-        self, upstream: HTTPUpstream, response: aiohttp.ClientResponse, started: float
+        self,
+        upstream: HTTPUpstream,
+        response: aiohttp.ClientResponse,
+        started: float,
+        timeouts: Timeouts,
     ) -> None:
         self._upstream = upstream
         self._response = response
-        self._first_by = started + upstream.timeouts.first_byte
+        self._first_by = started + timeouts.first_byte
+        self._idle = timeouts.idle
         self._begun = False
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
-        self.deadline = started + upstream.timeouts.total
+        self.deadline = started + timeouts.total
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
 
@@ -212,8 +222,7 @@ class HTTPAnswer:
 
     async def block(self) -> bytes:
         if self._begun:
-            idle = self._upstream.timeouts.idle
-            self._until = asyncio.get_running_loop().time() + idle
+            self._until = asyncio.get_running_loop().time() + self._idle
         else:
             self._until = self._first_by
         block = await self._within(self._response.content.readany())
@@ -245,7 +254,7 @@ class HTTPAnswer:
             self._response.content.set_exception(TimeoutError())
             return
         # No later than the idle time from now: `_until` may come nearer meanwhile.
-        after = min(until - now, self._upstream.timeouts.idle)
+        after = min(until - now, self._idle)
         self._timer = loop.call_later(after, self._watch)
 
     def _stop_watch(self) -> None:

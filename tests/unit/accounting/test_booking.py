@@ -88,7 +88,7 @@ async def test_a_batch_that_fails_leaves_nothing(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(booking, "_sums", fail)
+        patched.setattr(booking, "_summed", fail)
         with pytest.raises(ZeroDivisionError):
             await put(opened, record(1))
     assert await rows(opened, tables.requests) == []

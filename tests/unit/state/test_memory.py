@@ -49,6 +49,24 @@ def test_a_share_is_of_what_was_left() -> None:
     assert state.take([AT_ONCE], Ask(0, 0)).readings[0].ceiling == 1, "at least one"
 
 
+def test_what_is_remembered_of_limits_keeps_up() -> None:
+    """A tuple of limits is looked up once; what it found may be outdated by what becomes known, and
+    by counters that are forgotten."""
+    clock = Clock()
+    state, limits = MemoryState(share=4, clock=clock), (DAY, MINUTE)
+    assert state.take(limits, Ask(1, 0)).readings[0].ceiling == 250
+    state.know([(DAY, 600)])
+    assert state.take(limits, Ask(1, 0)).readings[0][:3] == (602, 2, 700)
+    for _ in range(2):
+        state.settle("", limits, Ask(1, 0), Ask(1, 0))
+    clock.now += 2 * 86_400
+    state.take([], Ask(0, 0))
+    assert not state._counters
+    state.settle("", limits, Ask(1, 0), Ask(0, 0))
+    assert not state._counters, "what nobody holds is not given back"
+    assert state.take(limits, Ask(0, 0)).readings[0].used == 0
+
+
 def test_a_share_of_what_is_overspent_is_nothing() -> None:
     state = MemoryState(share=2)
     state.know([(DAY, 1100)])

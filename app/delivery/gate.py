@@ -1,0 +1,90 @@
+"""Load shedding: so many requests at once, some more in a queue, and the rest are told at once to
+come later. What is served stays as quick as ever; without it all would become slow together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from math import ceil
+from typing import Literal
+
+from app.errors import Overloaded
+from app.telemetry.metrics import Metrics
+
+
+class Gate:
+    """An async context manager around the serving of one request; `most` None lets all in.
+
+    Entering raises Overloaded where the queue is full, or the turn has not come in time.
+    """
+
+    def __init__(
+        self,
+        most: int | None = None,
+        *,
+        queue: int = 0,
+        seconds: float = 1,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._most, self._queue, self._seconds = most, queue, seconds
+        self._metrics = metrics
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.inside = 0
+
+    def configure(self, most: int | None, *, queue: int, seconds: float) -> None:
+        """Other bounds from now on, for those too who wait."""
+        self._most, self._queue, self._seconds = most, queue, seconds
+        while self._waiting and (most is None or self.inside < most):
+            self.inside += 1
+            self._waiting.popleft().set_result(None)
+
+    @property
+    def queued(self) -> int:
+        return len(self._waiting)
+
+    async def __aenter__(self) -> None:
+        if self._most is None or self.inside < self._most:
+            self.inside += 1
+            return
+        if len(self._waiting) >= self._queue:
+            raise self._shed("queue_full")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._count(1)
+        try:
+            async with asyncio.timeout(self._seconds):
+                await turn
+        except BaseException as error:
+            if not turn.done() or turn.cancelled():
+                self._waiting.remove(turn)
+            elif isinstance(error, TimeoutError):
+                return  # its turn came in the same moment
+            else:
+                self._leave()  # it was given a place and can't take it
+            if isinstance(error, TimeoutError):
+                raise self._shed("queue_timeout") from None
+            raise
+        finally:
+            self._count(-1)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Hand the place on to who has waited longest, if it is still one."""
+        if self._waiting and (self._most is None or self.inside <= self._most):
+            self._waiting.popleft().set_result(None)
+        else:
+            self.inside -= 1
+
+    def _count(self, change: int) -> None:
+        if self._metrics is not None:
+            self._metrics.queued.inc(change)
+
+    def _shed(self, reason: Literal["queue_full", "queue_timeout"]) -> Overloaded:
+        if self._metrics is not None:
+            self._metrics.shed.labels(reason).inc()
+        return Overloaded(
+            "The gateway is serving as many requests as it may; come back in a moment.",
+            headers=[("retry-after", str(max(ceil(self._seconds), 1)))],
+        )

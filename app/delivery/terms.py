@@ -1,0 +1,47 @@
+"""From the YAML's form to what delivery uses: times, retries, breakers."""
+
+from __future__ import annotations
+
+from app.config import schema
+from app.delivery.deployment import UpstreamPolicy
+from app.delivery.health import BreakerSettings
+from app.exchange.terms import Retries, Terms, Timeouts, TimeoutsOrNone
+
+
+def of_route(written: schema.Route) -> Terms:
+    """How a route's requests are delivered."""
+    times = written.timeouts
+    return Terms(
+        TimeoutsOrNone(
+            connect=times.connect_seconds,
+            first_byte=times.first_byte_seconds,
+            idle=times.idle_seconds,
+            total=times.total_seconds,
+        ),
+        None if written.retries is None else _retries(written.retries),
+        written.on_content_refusal,
+    )
+
+
+def of_upstream(written: schema.Upstream) -> UpstreamPolicy:
+    """When deployments of an upstream are left alone, and how often they are asked again."""
+    breaker = written.breaker
+    return UpstreamPolicy(
+        breaker=None if breaker is None else BreakerSettings(**breaker.model_dump()),
+        max_cooldown_seconds=written.max_cooldown_seconds,
+        retries=_retries(written.retries),
+    )
+
+
+def timeouts(written: schema.Timeouts) -> Timeouts:
+    """Of an upstream's attempts."""
+    return Timeouts(
+        connect=written.connect_seconds,
+        first_byte=written.first_byte_seconds,
+        idle=written.idle_seconds,
+        total=written.total_seconds,
+    )
+
+
+def _retries(written: schema.Retries) -> Retries:
+    return Retries(**written.model_dump())

@@ -1,0 +1,376 @@
+"""The way of one request over deployments and models: what is asked, in what order, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Any
+
+import orjson
+import pytest
+
+from app.catalog.model import DeploymentLimits
+from app.delivery.attempt import Opened, Whole
+from app.delivery.deployment import UpstreamPolicy
+from app.delivery.relay import Relay
+from app.errors import (
+    ConnectFailed,
+    ContentRefused,
+    ContextTooLong,
+    StaleConnection,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamRefusedRequest,
+    UpstreamServerError,
+    UpstreamTimeout,
+)
+from app.exchange.terms import Asked, Retries, Terms, TimeoutsOrNone
+from tests.unit.delivery.fakes import QUICK, World, model, place
+
+ONE = model("one")
+TWO = model("pair", place("a"), place("b", priority=1))
+NO_RETRIES = Terms(retries=Retries(attempts=0))
+
+
+def limited(seconds: float | None) -> tuple[int, dict[str, str], bytes]:
+    return 429, {} if seconds is None else {"retry-after": str(seconds)}, b"{}"
+
+
+def refused(message: str, **more: Any) -> tuple[int, dict[str, str], bytes]:
+    return 400, {}, orjson.dumps({"error": {"message": message, **more}})
+
+
+@pytest.fixture
+def world() -> World:
+    one = World()
+    one.configure(ONE, TWO, model("other"))
+    return one
+
+
+async def test_the_other_deployment_then_the_next_model(world: World) -> None:
+    world["a"].standing = world["b"].standing = 503
+    await world.ask(TWO, ONE)
+    assert world.tried == ["a", "b", "one"]
+    assert (world.record.model, world.record.upstream) == ("one", "up")
+    assert [one.upstream for one in world.record.attempts] == ["a", "b", "up"]
+
+
+async def test_what_failed_in_passing_is_asked_again_after_all_others(world: World) -> None:
+    world["a"].script.extend([503])
+    world["b"].standing = 503
+    await world.ask(TWO)
+    assert world.tried == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("error", [ConnectFailed("no"), 500, 529, 408])
+async def test_a_single_deployment_is_asked_again_as_often_as_is_allowed(
+    world: World, error: Any
+) -> None:
+    world.policy = UpstreamPolicy(breaker=None, retries=QUICK)
+    world.configure(ONE)
+    world["up"].standing = error
+    with pytest.raises(UpstreamError):
+        await world.ask(ONE)
+    assert len(world.tried) == 3
+    with pytest.raises(UpstreamError):
+        await world.ask(ONE, terms=NO_RETRIES)
+    assert len(world.tried) == 1
+    with pytest.raises(UpstreamError):
+        await world.ask(ONE, asked=Asked(retries=1))
+    assert len(world.tried) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamCut("cut"), UpstreamTimeout("late"), 401, 404, (200, {}, b"nonsense")]
+)
+async def test_what_may_have_been_done_is_not_asked_of_the_same_one_again(
+    world: World, error: Any
+) -> None:
+    """Nor is what will be the same the next time. Others are asked: no answer costs more."""
+    world["a"].standing = error
+    await world.ask(TWO)
+    assert world.tried == ["a", "b"]
+    world["b"].standing = error
+    with pytest.raises(UpstreamError):
+        await world.ask(TWO)
+    assert world.tried == ["a", "b"]
+
+
+async def test_a_stale_connection_is_no_attempt_of_its_own(world: World) -> None:
+    world["up"].script.extend([StaleConnection("closed")])
+    await world.ask(ONE, terms=NO_RETRIES)
+    assert [one.outcome for one in world.record.attempts] == ["stale", "ok"]
+
+
+async def test_a_refusal_goes_to_the_client_at_once(world: World) -> None:
+    world["a"].standing = refused("'temperature' must be at most 2.")
+    with pytest.raises(UpstreamRefusedRequest):
+        await world.ask(TWO, ONE)
+    assert world.tried == ["a"]
+    state = world.deployments.get("a")
+    assert state is not None
+    assert state.breaker.window.counts() == (1, 0, 0)
+
+
+# --- cooldowns -------------------------------------------------------------------------------
+
+
+async def test_one_that_asks_to_be_left_alone_is(world: World) -> None:
+    world["a"].script.append(limited(30))
+    await world.ask(TWO)
+    assert world.tried == ["a", "b"]
+    await world.ask(TWO)
+    assert world.tried == ["b"]
+
+
+async def test_the_moment_is_waited_for_where_nothing_else_can_serve(world: World) -> None:
+    world["up"].script.append(limited(0.05))
+    started = perf_counter()
+    await world.ask(ONE)
+    assert perf_counter() - started >= 0.05
+    assert world.tried == ["one", "one"]
+    assert world.record.upstream_seconds >= 0.05, "it is not the gateway's own time"
+
+
+async def test_who_comes_while_it_is_left_alone_waits_as_well(world: World) -> None:
+    world["up"].script.append(limited(0.05))
+    with pytest.raises(UpstreamRateLimited):
+        await world.ask(ONE, terms=Terms(retries=Retries(attempts=0, wait_seconds=0)))
+    await world.ask(ONE, terms=NO_RETRIES)
+    assert world.tried == ["one"]
+
+
+async def test_a_wait_that_is_too_long_is_told_and_not_tried(world: World) -> None:
+    world["up"].script.append(limited(60))
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await world.ask(ONE)
+    assert dict(caught.value.headers) == {"retry-after": "60"}
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await world.ask(ONE)
+    assert world.tried == []
+    assert dict(caught.value.headers) == {"retry-after": "60"}
+
+
+async def test_a_wait_beyond_the_deadline_is_not_begun(world: World) -> None:
+    world["up"].script.append(limited(0.5))
+    started = perf_counter()
+    with pytest.raises(UpstreamRateLimited):
+        await world.ask(ONE, asked=Asked(total_seconds=0.2))
+    assert perf_counter() - started < 0.2
+
+
+# --- breakers --------------------------------------------------------------------------------
+
+
+async def test_one_whose_breaker_is_open_is_passed_over(world: World) -> None:
+    world["a"].standing = UpstreamCut("cut")
+    for _ in range(4):
+        await world.ask(TWO)
+    await world.ask(TWO)
+    assert world.tried == ["b"]
+
+
+async def test_when_all_are_open_the_least_bad_is_asked_all_the_same(world: World) -> None:
+    world["a"].standing = world["b"].standing = 503
+    for _ in range(4):
+        with pytest.raises(UpstreamServerError):
+            await world.ask(TWO, terms=NO_RETRIES)
+    states = [world.deployments.get(name) for name in ("a", "b")]
+    assert [state and state.breaker.state for state in states] == ["open", "open"]
+    world["a"].standing = None
+    await world.ask(TWO)
+    assert world.tried == ["a"]
+    assert states[0] is not None
+    assert states[0].breaker.state == "half_open", "that it answered is worth a probe at once"
+
+
+async def test_the_next_model_is_asked_before_one_that_is_open(world: World) -> None:
+    world["up"].standing = UpstreamCut("cut")
+    for _ in range(4):
+        with pytest.raises(UpstreamCut):
+            await world.ask(ONE)
+    await world.ask(ONE, TWO)
+    assert world.tried == ["a"]
+    world["a"].standing = world["b"].standing = UpstreamCut("cut")
+    with pytest.raises(UpstreamCut):
+        await world.ask(ONE, TWO)
+    assert world.tried == ["a", "b", "one"], "at last, rather than failing without a try"
+
+
+async def test_a_hurried_client_opens_no_breaker(world: World) -> None:
+    world["up"].standing = UpstreamTimeout("late")
+    for _ in range(20):
+        with pytest.raises(UpstreamTimeout):
+            await world.ask(ONE, asked=Asked(total_seconds=0.5))
+    state = world.deployments.get("one")
+    assert state is not None
+    assert (state.breaker.state, state.in_flight) == ("closed", 0)
+
+
+async def test_retries_are_held_to_their_budget(world: World) -> None:
+    """An outage must not be met with three times the load."""
+    calm = model("calm")
+    world.policy = UpstreamPolicy(breaker=None, retries=QUICK)
+    world.configure(calm)
+    world["up"].standing = 503
+    for _ in range(100):
+        with pytest.raises(UpstreamServerError):
+            await world.ask(calm)
+    assert 100 + 20 <= len(world["up"].asked) <= 100 + 20 + 10 + 5
+
+
+# --- limits of a deployment ------------------------------------------------------------------
+
+
+async def test_its_limits_are_kept_before_it_refuses(world: World) -> None:
+    narrow = model(
+        "narrow", place("a", DeploymentLimits(requests_per_minute=2)), place("b", priority=1)
+    )
+    world.configure(narrow)
+    served = []
+    for _ in range(3):
+        await world.ask(narrow)
+        served += world.tried
+    assert served == ["a", "a", "b"]
+
+
+async def test_tokens_are_given_back_for_what_was_used(world: World) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(tokens_per_minute=1_000)))
+    world.configure(narrow)
+    for _ in range(5):  # 800 are taken for each, and 15 used
+        await world.ask(narrow, max_tokens=800)
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await world.ask(narrow, max_tokens=2_000)
+    assert caught.value.headers == (), "no waiting helps"
+
+
+@pytest.mark.parametrize("way", ["whole", "failed", "cancelled", "stream", "stream left"])
+async def test_a_slot_comes_back_on_every_way_out(world: World, way: str) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(parallel_requests=1)))
+    world.configure(narrow)
+    if way == "failed":
+        world["a"].script.append(UpstreamCut("cut"))
+        with pytest.raises(UpstreamCut):
+            await world.ask(narrow)
+    elif way == "cancelled":
+        asked, never = asyncio.Event(), asyncio.Event()
+
+        async def hangs() -> None:
+            asked.set()
+            await never.wait()
+
+        world["a"].script.append(hangs)
+        task = asyncio.ensure_future(world.ask(narrow))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        result = await world.ask(narrow, stream=way != "whole")
+        if isinstance(result, Opened):
+            state = world.deployments.get("a")
+            assert state is not None
+            assert state.in_flight == 1
+            relay = Relay(result, lambda outcome: None)
+            if way == "stream":
+                assert [block async for block in relay.events()]
+            relay.close()
+            relay.close()
+    assert isinstance(await world.ask(narrow, terms=NO_RETRIES), Whole)
+    state = world.deployments.get("a")
+    assert state is not None
+    assert state.in_flight == 0
+
+
+async def test_who_finds_no_slot_is_served_when_one_is_free(world: World) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(parallel_requests=1)))
+    world.configure(narrow)
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def waits() -> None:
+        asked.set()
+        await go.wait()
+
+    world["a"].script.append(waits)
+    first = asyncio.ensure_future(world.ask(narrow))
+    await asked.wait()
+    second = asyncio.ensure_future(world.ask(narrow))
+    await asyncio.sleep(0)
+    started = perf_counter()
+    go.set()
+    await asyncio.gather(first, second)
+    assert perf_counter() - started < 0.5, "it need not look again by the clock"
+
+
+# --- too long, and not wanted ----------------------------------------------------------------
+
+LONG = refused("prompt is too long: 9000 tokens > 8000 maximum")
+
+
+async def test_too_long_moves_on_to_larger_windows_only(world: World) -> None:
+    small, same, large = (
+        model(name, place(name), context_window=window)
+        for name, window in (("small", 8_000), ("same", 8_000), ("large", 32_000))
+    )
+    unsaid = model("unsaid", place("unsaid"))
+    world.configure(small, same, large, unsaid)
+    world["small"].standing = LONG
+    await world.ask(small, same, large)
+    assert world.tried == ["small", "large"]
+    with pytest.raises(ContextTooLong):
+        await world.ask(small, same)
+    assert world.tried == ["small"]
+    world["unsaid"].standing = LONG  # its window is told by what it says
+    await world.ask(unsaid, same, large)
+    assert world.tried == ["unsaid", "large"]
+    await world.ask(small, model("nobody-knows", place("x")))
+    assert world.tried == ["small", "nobody-knows"]
+
+
+async def test_too_long_is_not_asked_of_the_models_other_deployments(world: World) -> None:
+    world["a"].standing = LONG
+    await world.ask(TWO, ONE)
+    assert world.tried == ["a", "one"]
+
+
+async def test_refused_content_follows_the_routes_rule(world: World) -> None:
+    world["a"].standing = refused("No.", code="content_filter")
+    with pytest.raises(ContentRefused):
+        await world.ask(TWO, ONE)
+    assert world.tried == ["a"]
+    on = Terms(on_content_refusal="next_model")
+    await world.ask(TWO, ONE, terms=on)
+    assert world.tried == ["a", "one"]
+    world["up"].standing = UpstreamCut("cut")
+    with pytest.raises(ContentRefused):  # what is said of the content is the more telling
+        await world.ask(TWO, ONE, terms=on)
+
+
+# --- times -----------------------------------------------------------------------------------
+
+
+async def test_times_are_the_upstreams_the_routes_and_the_clients(world: World) -> None:
+    upstream = world["up"]
+    await world.ask(ONE)
+    assert upstream.times[-1] is upstream.timeouts
+    await world.ask(ONE, terms=Terms(TimeoutsOrNone(first_byte=2, idle=3)))
+    assert (upstream.times[-1].first_byte, upstream.times[-1].idle) == (2, 3)
+    await world.ask(ONE, asked=Asked(total_seconds=4, first_token_seconds=1))
+    assert upstream.times[-1].first_byte == 1
+    assert upstream.times[-1].total == pytest.approx(4, abs=0.2)
+    await world.ask(ONE, asked=Asked(total_seconds=4_000, first_token_seconds=4_000))
+    assert upstream.times[-1].total == pytest.approx(10, abs=0.2), "capped by what is configured"
+
+
+async def test_each_attempt_has_what_is_left(world: World) -> None:
+    async def late() -> Any:
+        await asyncio.sleep(0.1)
+        return UpstreamTimeout("late")
+
+    world["a"].standing = late
+    await world.ask(TWO, terms=Terms(TimeoutsOrNone(total=1.0)))
+    assert world["b"].times[-1].total <= 0.9
+    with pytest.raises(UpstreamTimeout):
+        await world.ask(TWO, terms=Terms(TimeoutsOrNone(total=0.08)))
+    assert world.tried == ["a"], "there was no time for another"
