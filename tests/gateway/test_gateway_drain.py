@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import orjson
 import pytest
 
 from app.simulated.control import Control
@@ -41,38 +43,49 @@ def ask(served: Gateway, **fields: Any) -> httpx2.Response:
     return httpx2.post(f"{served.url}/v1/chat/completions", json=body(**fields), timeout=30)
 
 
+def get(served: Gateway, path: str) -> tuple[int, bytes]:
+    """On a new connection, and at once: httpx2 would read the system's certificates first."""
+    connection = HTTPConnection("127.0.0.1", served.port, timeout=30)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
 def readiness(served: Gateway) -> tuple[int, str]:
-    answer = httpx2.get(f"{served.url}/readyz")
-    return answer.status_code, answer.json()["status"]
+    status, told = get(served, "/readyz")
+    return status, orjson.loads(told)["status"]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_serves_on_as_not_ready_and_ends_what_runs(served: Any, workers: str) -> None:
-    one = served("delay_seconds: 1", "--workers", workers)
-    script = {"chunks": 20, "chunk_delay_seconds": 0.1}
+    one = served("delay_seconds: 2", "--workers", workers)
+    script = {"chunks": 30, "chunk_delay_seconds": 0.1}
     request = body(stream=True, x_simulate=script)
     with one.http.stream("POST", "/v1/chat/completions", json=request) as answer:
         lines = answer.iter_lines()
         next(lines)
         started = time.monotonic()
         one.process.send_signal(signal.SIGTERM)
-        eventually(lambda: readiness(one) == (503, "draining"), 0.5)
+        eventually(lambda: readiness(one) == (503, "draining"), 1)
         late = ask(one)
         assert late.status_code == 200
         assert late.headers["connection"] == "close"
-        assert httpx2.get(f"{one.url}/livez").status_code == 200
+        assert get(one, "/livez")[0] == 200
         eventually(lambda: not listens(one))
-        assert time.monotonic() - started > 0.9
+        assert time.monotonic() - started > 1.9
         assert "data: [DONE]" in list(lines)
-    assert one.process.wait(5) == 0
+    assert one.process.wait(15) == 0
     assert "Traceback" not in (log := one.new_log()), log
     assert [row["outcome"] for row in requests(one)] == ["ok", "ok"]
 
 
 def listens(served: Gateway) -> bool:
     try:
-        httpx2.get(f"{served.url}/livez")
-    except (httpx2.ConnectError, httpx2.ReadError):  # it closed just then
+        get(served, "/livez")
+    except (OSError, HTTPException):  # refused, or it closed just then
         return False
     return True
 
@@ -95,8 +108,8 @@ def test_what_outlasts_the_time_is_told_and_booked(served: Any) -> None:
             one.process.send_signal(signal.SIGTERM)
             rest = [line for line in lines if line]
         refused = whole.result()
-    assert one.process.wait(5) == 0
-    assert time.monotonic() - started < 3
+    assert one.process.wait(15) == 0
+    assert time.monotonic() - started < 10
     assert '"gateway_stopping"' in rest[-1]
     assert "data: [DONE]" not in rest
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "gateway_stopping")
@@ -121,7 +134,7 @@ def test_a_client_that_does_not_read_holds_nothing_up(served: Any) -> None:
         deaf.sendall(head.encode() + content)
         assert deaf.recv(12) == b"HTTP/1.1 200"
         one.process.send_signal(signal.SIGTERM)
-        assert one.process.wait(5) == 0
+        assert one.process.wait(15) == 0
     assert [row["outcome"] for row in requests(one)] == ["stopped"]
     assert "Traceback" not in (log := one.new_log()), log
 
@@ -139,8 +152,8 @@ def test_a_second_signal_quits_at_once(served: Any, workers: str) -> None:
         one.process.send_signal(signal.SIGTERM)
         started = time.monotonic()
         assert any("gateway_stopping" in line for line in lines)
-        code = one.process.wait(5)
-    assert time.monotonic() - started < 2
+        code = one.process.wait(15)
+    assert time.monotonic() - started < 10
     assert code == (128 + signal.SIGTERM if workers == "1" else 0)
     # It is in the journal: whoever serves next books it.
     waiting = "".join(file.read_text() for file in one.folder.glob(".pointsman/journal/*"))
