@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
@@ -36,6 +36,10 @@ from app.config.load import Loaded, load_copy
 from app.dashboard import doors as dashboard
 from app.dashboard.source import Source
 from app.delivery import terms
+from app.delivery.cache.answers import AnswerCache
+from app.delivery.cache.memory import Memory
+from app.delivery.cache.nearest import Nearest
+from app.delivery.cache.shared import SharedAnswers
 from app.delivery.deployments import Deployments
 from app.delivery.drain import Drain
 from app.delivery.gate import Gate
@@ -45,12 +49,16 @@ from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.errors import ConfigError
 from app.pipeline import Pipeline
 from app.reloading import Reloader
+from app.routing.conversation.sessions import Sessions
 from app.routing.decider import Decider
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
 from app.state.memory import MemoryState
 from app.telemetry.logs import configure, log
 from app.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from app.state.shared import SharedState
 
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
 LOG_VARIABLE = "POINTSMAN_LOG_LEVEL"
@@ -95,8 +103,13 @@ def application(loaded: Loaded, *, version: int = 1, warn: bool = True) -> FastA
             reloader.running(),
         ):
             yield {"serving": serving, "drain": parts.drain, "reload": reloader.request}
+        pipeline = serving.pipeline
+        if pipeline.cache is not None:
+            await pipeline.cache.close()
+        if pipeline.sessions is not None:
+            await pipeline.sessions.close()
         await parts.state.close()
-        if (embedder := serving.pipeline.decider.embedder) is not None:
+        if (embedder := pipeline.decider.embedder) is not None:
             embedder.close()
         metrics.close()
 
@@ -125,7 +138,7 @@ class Parts:
 
     metrics: Metrics
     client: HTTPClient
-    state: State
+    state: MemoryState | SharedState
     ledger: Ledger | None
     keyring: Keyring
     deployments: Deployments
@@ -194,15 +207,19 @@ class Parts:
 
     def _pipeline(self, compiled: Compiled, former: Active | None) -> Pipeline:
         limits = _limiter(compiled, self.state, self.metrics)
+        embedder = _embedder(compiled, self.metrics, former)
         return Pipeline(
             names=compiled.names,
             upstreams=_upstreams(compiled.config, self.client, former),
-            decider=Decider(_embedder(compiled, self.metrics, former), self.metrics),
+            decider=Decider(embedder, self.metrics),
             limits=limits,
             settlement=Settlement(compiled.models, self.metrics, limits, self.ledger),
             metrics=self.metrics,
             ledger=self.ledger,
             deployments=self.deployments,
+            cache=_cache(compiled, embedder, self.state, self.metrics, former),
+            sessions=_sessions(compiled, self.state, former),
+            comment_seconds=compiled.config.server.keep_alive_comment_seconds,
             drain=self.drain,
         )
 
@@ -268,7 +285,7 @@ Shares = Callable[[Deployments], AbstractAsyncContextManager[None]]
 """Runs what tells other gateways of deployments that are to be left alone."""
 
 
-def _state(config: schema.Config, metrics: Metrics) -> tuple[State, Shares]:
+def _state(config: schema.Config, metrics: Metrics) -> tuple[MemoryState | SharedState, Shares]:
     """The counters of limits, and what else goes over the same Redis."""
     workers = worker_count(config)
     if config.redis is None:
@@ -311,6 +328,45 @@ def _embedder(
         # When it is reloaded this was done where it was read, off the event loop.
         compiled.encoder.encode(["warm up"])
     return Embedder(compiled.encoder, cache_entries=entries, on_encode=metrics.encoded)
+
+
+def _cache(
+    compiled: Compiled,
+    embedder: Embedder | None,
+    state: MemoryState | SharedState,
+    metrics: Metrics,
+    former: Active | None,
+) -> AnswerCache | None:
+    if not compiled.cached:
+        return None
+    sizes = compiled.config.cache or schema.Cache()
+    memory, nearest = None, None
+    if former is not None and (before := former.pipeline.cache) is not None:
+        # Answers are kept by the route with its models: what has changed is not found again.
+        memory = before.memory
+        memory.resize(sizes.max_entries, sizes.max_bytes)
+        nearest = (
+            before.nearest_by(embedder) if former.config.cache == compiled.config.cache else None
+        )
+    semantic = any(terms.semantic for terms in compiled.cached.values())
+    return AnswerCache(
+        compiled.cached,
+        memory or Memory(sizes.max_entries, sizes.max_bytes),
+        embedder,
+        None if isinstance(state, MemoryState) else SharedAnswers(state),
+        (nearest or Nearest(sizes.max_entries)) if semantic else None,
+        on_change=metrics.cache_holds,
+    )
+
+
+def _sessions(
+    compiled: Compiled, state: MemoryState | SharedState, former: Active | None
+) -> Sessions | None:
+    if all(route.affinity is None for route in compiled.names.routes.values()):
+        return None
+    if former is not None and former.pipeline.sessions is not None:
+        return former.pipeline.sessions
+    return Sessions(None if isinstance(state, MemoryState) else state)
 
 
 def _ledger(loaded: Loaded, metrics: Metrics) -> Ledger | None:

@@ -23,6 +23,7 @@ from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
+from app.delivery.cache.terms import Terms, cache_terms
 from app.delivery.terms import of_route
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
@@ -37,7 +38,7 @@ from app.routing.margin import Margin
 from app.routing.names import DEFAULT_ROUTE, Names
 from app.routing.objective import Objective, Quality, Threshold, Tradeoff
 from app.routing.pace import Allowance, Pace, PerDay, PerRequest
-from app.routing.route import Encode, Route
+from app.routing.route import Affinity, Encode, Route
 
 WORKERS_VARIABLE = "POINTSMAN_WORKERS"
 """How many processes share what is given for the whole gateway."""
@@ -58,6 +59,8 @@ class Compiled:
     keyring: Keyring
     warnings: tuple[Problem, ...]
     """What is valid and yet probably not meant."""
+    cached: Mapping[str, Terms] = field(default_factory=dict)
+    """What is answered from the cache, by the name of a route or model."""
     ready: Mapping[str, Ready] = field(default_factory=dict)
     """Prices that the file leaves out and a library knows, by deployment."""
     opened: Opened = field(default_factory=Opened)
@@ -91,7 +94,10 @@ def compile_config(loaded: Loaded, before: Opened | None = None) -> Compiled:
     names = _names(config, models, artifacts, opened)
     problems += _blind_routes(loaded, names)
     encoder = None
-    if any(route.encode != "never" for route in names.routes.values()):
+    cached = cache_terms(config, names)
+    if any(route.encode != "never" for route in names.routes.values()) or any(
+        terms.semantic for terms in cached.values()
+    ):
         try:
             encoder = opened.encoder(config.encoder, router_directory(config.encoder.model, folder))
         except ArtifactError as error:
@@ -109,7 +115,9 @@ def compile_config(loaded: Loaded, before: Opened | None = None) -> Compiled:
         *_doubts(loaded, models, artifacts),
         *limit_checks.doubts(loaded, worker_count(config)),
     )
-    return Compiled(config, models, names, encoder, keys, warnings, ready, opened.complete())
+    return Compiled(
+        config, models, names, encoder, keys, warnings, cached, ready, opened.complete()
+    )
 
 
 def worker_count(config: schema.Config) -> int:
@@ -267,11 +275,22 @@ def _route(
         margin=Margin(written.encode_margin, written.encode_share),
         pace=objective.pace if isinstance(objective, Budget) else None,
         terms=of_route(written),
+        affinity=_affinity(written),
     )
     if written.when_budget_low is None:
         return route
     thrifty = _objective(written.when_budget_low.objective, candidates, baseline, artifact, workers)
     return replace(route, thrifty=replace(route, objective=thrifty))
+
+
+def _affinity(written: schema.Route) -> Affinity | None:
+    terms = written.affinity
+    if terms is None:
+        # A promise was calibrated on requests that are decided one by one.
+        terms = written.objective.kind != "guarantee"
+    if isinstance(terms, bool):
+        return Affinity() if terms else None
+    return Affinity(**terms.model_dump())
 
 
 def _encode(written: schema.Route, objective: Objective, artifact: Artifact | None) -> Encode:

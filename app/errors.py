@@ -212,6 +212,13 @@ class ConfigRefused(CallerError):
     code = "caller_config_refused"
 
 
+class NotCached(CallerError):
+    """The caller wants an answer from the cache or none, and there is none."""
+
+    status = 504
+    code = "caller_not_cached"
+
+
 class NoEligibleCandidate(CallerError):
     """No model of the route can serve this request; the message gives each one's reasons."""
 

@@ -11,25 +11,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
-from app.accounting.caller import Caller
+from app.accounting.caller import ANONYMOUS, Caller
 from app.accounting.ledger import Ledger
 from app.accounting.limiter import Applied, Limiter
 from app.accounting.most import Size
 from app.accounting.settlement import Settlement
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
+from app.delivery.cache.answers import AnswerCache, Place
+from app.delivery.cache.replay import Hit
 from app.delivery.deployments import Deployments
 from app.delivery.drain import Drain, stopping
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
+from app.delivery.waiting import Waiting, within
 from app.errors import (
     BudgetExhausted,
     BudgetReserved,
     GatewayError,
     GatewayFault,
+    GatewayStopping,
     UpstreamRefusedRequest,
 )
 from app.exchange.headers import headers
@@ -38,6 +42,8 @@ from app.exchange.reply import Reply, StreamReply
 from app.exchange.request import Request
 from app.exchange.terms import USUAL_TERMS
 from app.routing.bounds import size
+from app.routing.conversation.affinity import Conversation, conversation
+from app.routing.conversation.sessions import Sessions
 from app.routing.decider import Decider
 from app.routing.decision import PINNED, Decision
 from app.routing.facts import Facts, inspect
@@ -45,7 +51,13 @@ from app.routing.names import Names
 from app.routing.route import Route
 from app.telemetry.logs import log
 from app.telemetry.metrics import CLIENT_CLOSED, Metrics
-from app.wire.openai_chat import error_body, read_error
+from app.wire import sse
+from app.wire.openai_chat import StreamReader, error_body, read_error
+
+Heeded = Literal["cache-control", "session"]
+
+_REPLAY_SECONDS = 600.0
+"""For a client to take a stream that is there already."""
 
 
 @dataclass(slots=True)
@@ -60,7 +72,18 @@ class Pipeline:
     metrics: Metrics
     ledger: Ledger | None = None
     deployments: Deployments = field(default_factory=Deployments)
+    cache: AnswerCache | None = None
+    sessions: Sessions | None = None
+    comment_seconds: float | None = None
+    """How long a stream may be silent before it begins."""
+
     drain: Drain = field(default_factory=Drain)
+
+    @property
+    def reads(self) -> frozenset[Heeded]:
+        """The request headers that somebody in here heeds."""
+        asked: dict[Heeded, object] = {"cache-control": self.cache, "session": self.sessions}
+        return frozenset(name for name, by in asked.items() if by is not None)
 
     async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
@@ -72,13 +95,24 @@ class Pipeline:
             self.limits.foresee(applied)
             facts = inspect(request.payload)
             record.expected_input_tokens = facts.input_tokens
+            after = _Afterwards()
+            if self.cache is not None:
+                found = await self.cache.look(request, target, facts.tool_results, caller, record)
+                if isinstance(found, Hit):
+                    return await self._again(request, record, facts, applied, found)
+                after.place = found
             most = size(request, facts, record.at)
-            decision = await self.decide(target, facts, record, applied, most)
+            after.talk = await self._talk(request, target, facts, caller)
+            decision = await self.decide(target, facts, record, applied, most, after.talk)
             afford = partial(self.limits.afford, record) if record.hold else None
             terms = decision.route.terms if decision.route else USUAL_TERMS
-            result = await deliver(
+            delivery = deliver(
                 request, decision.plan, self.upstreams, record, self.deployments, terms, afford
             )
+            if request.stream and self.comment_seconds is not None:
+                result = await within(delivery, self.comment_seconds)
+            else:
+                result = await delivery
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
@@ -87,18 +121,21 @@ class Pipeline:
             self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still answer in the envelope
-            log.exception("request %s failed inside the gateway", request.id, exc_info=error)
-            fault = GatewayFault("Internal error.")
-            return self._refused(record, decision, fault, debug=request.debug)
+            return self._refused(record, decision, _told(request, error), debug=request.debug)
+        if isinstance(result, asyncio.Task):
+            return self._waiting(request, record, decision, result, after)
         if record.model != decision.chosen.name:
             record.decision = "fallback"
         if isinstance(result, Whole):
-            return self._whole(request, record, decision, result)
-        return self._stream(request, record, decision, result)
+            return self._whole(request, record, decision, result, after)
+        return self._stream(request, record, decision, result, after)
 
-    def refuse(self, request_id: str, started: float, error: GatewayError) -> Reply:
+    def refuse(
+        self, request_id: str, started: float, error: GatewayError, caller: Caller = ANONYMOUS
+    ) -> Reply:
         """Answer what never became a request; it is counted like any other."""
         record = self.settlement.begin(request_id, started, received=perf_counter())
+        record.key_id, record.tags = caller.key_id, caller.tags
         return self._refused(record, None, error)
 
     def admit(self, request: Request, record: Record, caller: Caller) -> Route | Model:
@@ -109,7 +146,13 @@ class Pipeline:
         return target
 
     async def decide(
-        self, target: Route | Model, facts: Facts, record: Record, applied: Applied, most: Size
+        self,
+        target: Route | Model,
+        facts: Facts,
+        record: Record,
+        applied: Applied,
+        most: Size,
+        talk: Conversation | None = None,
     ) -> Decision:
         """Choose a model, and reserve what it may cost.
 
@@ -119,13 +162,13 @@ class Pipeline:
         thrifty = target.thrifty if isinstance(target, Route) and applied else None
         if thrifty is not None and self.limits.low(applied):
             target, thrifty = thrifty, None
-        decision = await self._choose(target, facts, record)
+        decision = await self._choose(target, facts, record, talk)
         try:
             await self._reserve(record.request_id, decision, record, applied, most)
         except (BudgetReserved, BudgetExhausted):
             if thrifty is None:
                 raise
-            decision = await self._choose(thrifty, facts, record)
+            decision = await self._choose(thrifty, facts, record, talk)
             # By a name of its own: the state may still be giving up the first one.
             again = f"{record.request_id}.low"
             await self._reserve(again, decision, record, applied, most)
@@ -137,8 +180,10 @@ class Pipeline:
             self.decider.keep(record, facts.instruction, self.ledger)
         return decision
 
-    async def _choose(self, target: Route | Model, facts: Facts, record: Record) -> Decision:
-        decision = await self.decider.decide(target, facts)
+    async def _choose(
+        self, target: Route | Model, facts: Facts, record: Record, talk: Conversation | None
+    ) -> Decision:
+        decision = await self.decider.decide(target, facts, talk)
         record.decision, record.reason = decision.kind, decision.reason
         record.speed = decision.speed or "none"
         record.predictions = decision.predictions
@@ -152,12 +197,25 @@ class Pipeline:
             record.hold = await self.limits.reserve(id_, applied, decision.chosen, most)
 
     async def explain(self, request: Request, neighbours: int, caller: Caller) -> dict[str, Any]:
-        """The decision on a request with its evidence, no model called. Raises CallerError."""
+        """The decision on a request with its evidence, no model called: it costs no money, and
+        counts as a request of the minute. Raises CallerError or LimitReached."""
         target = self.names.resolve(request.model, caller)
+        route = PINNED if isinstance(target, Model) else target.name
+        applied = self.limits.applied(caller, route)
+        await self.limits.count_at_once(request.id, applied)
         if isinstance(target, Route) and target.thrifty is not None:
-            applied = self.limits.applied(caller, target.name)
             target = target.thrifty if self.limits.low(applied) else target
-        return await self.decider.explain(target, inspect(request.payload), neighbours)
+        facts = inspect(request.payload)
+        talk = await self._talk(request, target, facts, caller)
+        return await self.decider.explain(target, facts, neighbours, talk)
+
+    async def _talk(
+        self, request: Request, target: Route | Model, facts: Facts, caller: Caller
+    ) -> Conversation | None:
+        """The conversation that a request belongs to, where a route keeps them together."""
+        if self.sessions is None or isinstance(target, Model):
+            return None
+        return await conversation(request, target, facts, caller, self.sessions)
 
     def readiness(self) -> dict[str, str]:
         """How what can be done without is; requests are served either way."""
@@ -169,14 +227,58 @@ class Pipeline:
 
     # --- what goes back -----------------------------------------------------------------------
 
-    def _whole(self, request: Request, record: Record, decision: Decision, result: Whole) -> Reply:
+    async def _again(
+        self, request: Request, record: Record, facts: Facts, applied: Applied, hit: Hit
+    ) -> Reply | StreamReply:
+        """An answer from the cache. Raises LimitReached."""
+        record.decision, record.reason = "cached", hit.reason
+        record.decide_seconds = perf_counter() - record.received
+        self.metrics.decided(record, None)
+        record.hold = await self.limits.count(record.request_id, applied, hit.baseline)
+        record.model = hit.model
+        if self.ledger is not None:
+            self.decider.keep(record, facts.instruction, self.ledger)
+        self.settlement.settle(record, hit, "ok", 200)
+        told = headers(record, debug=request.debug)
+        if not request.stream:
+            return Reply(200, hit.body, headers=told)
+        until = asyncio.get_running_loop().time() + _REPLAY_SECONDS
+        return StreamReply(hit.events(), _nothing_to_close, until, told)
+
+    def _whole(
+        self,
+        request: Request,
+        record: Record,
+        decision: Decision,
+        result: Whole,
+        after: _Afterwards,
+    ) -> Reply:
         self.settlement.settle(record, decision, "ok", 200)
+        after.whole(result.body, record)
         return Reply(200, result.body, headers=headers(record, debug=request.debug))
 
     def _stream(
-        self, request: Request, record: Record, decision: Decision, opened: Opened
+        self,
+        request: Request,
+        record: Record,
+        decision: Decision,
+        opened: Opened,
+        after: _Afterwards,
     ) -> StreamReply:
+        relay = self._relay(request, record, decision, opened, after)
+        told = headers(record, debug=request.debug)
+        return StreamReply(relay.events(), relay.close, relay.deadline, told)
+
+    def _relay(
+        self,
+        request: Request,
+        record: Record,
+        decision: Decision,
+        opened: Opened,
+        after: _Afterwards,
+    ) -> Relay:
         record.first_token_seconds = perf_counter() - request.received
+        after.opened(opened.reader)
 
         def ended(outcome: str) -> None:
             # The attempt looked well at its first event; how it ended is known only now.
@@ -185,10 +287,45 @@ class Pipeline:
             noted.usage, noted.usage_fault = reader.usage, reader.usage_fault
             status = CLIENT_CLOSED if outcome == "client_gone" else 200
             self.settlement.settle(record, decision, outcome, status)
+            if outcome == "ok":
+                after.streamed(reader, record)
 
-        relay = Relay(opened, ended, self.drain)
+        return Relay(opened, ended, self.drain)
+
+    def _waiting(
+        self,
+        request: Request,
+        record: Record,
+        decision: Decision,
+        delivery: asyncio.Task[Any],
+        after: _Afterwards,
+    ) -> StreamReply:
+        """A stream whose first event is late: it begins with comments, and without the headers
+        that say who serves it."""
+
+        def began(opened: Opened) -> Relay:
+            if record.model != decision.chosen.name:
+                record.decision = "fallback"
+            relay = self._relay(request, record, decision, opened, after)
+            reply.deadline = relay.deadline
+            return relay
+
+        def failed(error: Exception) -> bytes:
+            return sse.event(self._refused(record, decision, _told(request, error)).body)
+
+        def gone() -> None:
+            if self.drain.over:
+                self.settlement.settle(record, decision, GatewayStopping.outcome, 200)
+            else:
+                self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
+
+        seconds = self.comment_seconds or 0.0
+        waiting = Waiting(
+            delivery, seconds, began=began, failed=failed, gone=gone, drain=self.drain
+        )
         told = headers(record, debug=request.debug)
-        return StreamReply(relay.events(), relay.close, relay.deadline, told)
+        reply = StreamReply(waiting.events(), waiting.close, None, told)
+        return reply
 
     def _refused(
         self,
@@ -204,3 +341,40 @@ class Pipeline:
         else:
             body = error_body(error.message, error.type, error.param, error.code)
         return Reply(error.status, body, headers=[*error.headers, *headers(record, debug=debug)])
+
+
+@dataclass(slots=True)
+class _Afterwards:
+    """Who is to hear of an answer that went well."""
+
+    place: Place | None = None
+    talk: Conversation | None = None
+
+    def whole(self, body: bytes, record: Record) -> None:
+        if self.place is not None:
+            self.place.keep("whole", body, record)
+        if self.talk is not None:
+            self.talk.served(record)
+
+    def opened(self, reader: StreamReader) -> None:
+        """A stream has begun."""
+        if self.place is not None:
+            reader.keep(self.place.most_bytes)
+
+    def streamed(self, reader: StreamReader, record: Record) -> None:
+        if self.place is not None:
+            self.place.keep_stream(reader, record)
+        if self.talk is not None:
+            self.talk.served(record)
+
+
+def _nothing_to_close() -> None:
+    """Nobody is at work for an answer that is there already."""
+
+
+def _told(request: Request, error: Exception) -> GatewayError:
+    """What a client is told of an error: all of ours, and nothing of a bug."""
+    if isinstance(error, GatewayError):
+        return error
+    log.exception("request %s failed inside the gateway", request.id, exc_info=error)
+    return GatewayFault("Internal error.")

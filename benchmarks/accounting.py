@@ -10,7 +10,6 @@ steps are then taken without a server.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import tempfile
@@ -19,7 +18,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +37,16 @@ from app.state.memory import MemoryState
 from app.telemetry.metrics import Metrics
 from benchmarks import machine
 from benchmarks.gateways import Gateway, pointsman
-from benchmarks.limits import EVERY_LIMIT, TARGET_MS, compared, configuration, in_turn, redis_server
+from benchmarks.in_turn import (
+    EVERY_LIMIT,
+    TARGET_MS,
+    asked,
+    compared,
+    configuration,
+    in_turn,
+    percentiles,
+    redis_server,
+)
 from benchmarks.measure import Point, Subject
 from benchmarks.run import upstream
 
@@ -114,22 +121,15 @@ async def steps(room: Path, times: int) -> dict[str, float]:
         ledger.append(record)
         taken.append(time.perf_counter() - begun)
     ledger.journal.close()
-    taken.sort()
-    return {"p50_us": 1e6 * taken[times // 2], "p99_us": 1e6 * taken[times * 99 // 100]}
+    return percentiles(taken)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accounting", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--quick", action="store_true", help="one short round: a smoke test")
-    parser.add_argument("--redis", metavar="URL", help="a Redis that is there already")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
-    asked = parser.parse_args()
-    rounds, seconds, times = (1, 1.0, 500) if asked.quick else (7, 2.0, 5_000)
-    with redis_server(asked.redis) as url:
-        points = served(url, rounds, seconds)
+    wanted = asked("benchmarks.accounting", __doc__)
+    with redis_server(wanted.redis) as url:
+        points = served(url, wanted.rounds, wanted.seconds)
     with tempfile.TemporaryDirectory() as room:
-        alone = asyncio.run(steps(Path(room), times))
+        alone = asyncio.run(steps(Path(room), wanted.times))
     report = {
         "machine": machine.describe(),
         "served": compared(points, NOTHING),
@@ -138,8 +138,7 @@ def main() -> None:
         "points": [asdict(point) for point in points],
     }
     _print(report)
-    if asked.json:
-        asked.json.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    wanted.write(report)
 
 
 def _print(report: dict[str, Any]) -> None:

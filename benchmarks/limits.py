@@ -10,19 +10,12 @@ Redis is a `redis-server` started for it (`--redis URL` takes another).
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from statistics import median
 from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -40,53 +33,20 @@ from app.state.shared import SharedState
 from app.telemetry.metrics import Metrics
 from benchmarks import machine
 from benchmarks.gateways import Gateway, pointsman
-from benchmarks.measure import Point, Subject, load_process, measure
-from benchmarks.processes import free_port
+from benchmarks.in_turn import (
+    EVERY_LIMIT,
+    TARGET_MS,
+    asked,
+    compared,
+    configuration,
+    in_turn,
+    percentiles,
+    redis_server,
+)
+from benchmarks.measure import Point, Subject
 from benchmarks.run import upstream
 
-EVERY_LIMIT: dict[str, object] = {
-    "usd_per_day": 1_000_000,
-    "usd_per_week": 1_000_000,
-    "usd_per_month": 1_000_000,
-    "usd_in_all": 1_000_000,
-    "requests_per_minute": 100_000_000,
-    "tokens_per_minute": 1_000_000_000_000,
-    "parallel_requests": 10_000,
-}
 OFF, MEMORY, REDIS = "no limits", "in memory", "in Redis"
-TARGET_MS = 0.15
-
-
-@contextlib.contextmanager
-def redis_server(url: str | None) -> Iterator[str | None]:
-    """The address of a Redis; None where none was given and none can be started."""
-    program = shutil.which("redis-server")
-    if url or not program:
-        yield url
-        return
-    port = free_port()
-    process = subprocess.Popen(
-        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        time.sleep(0.5)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def configuration(extra: dict[str, object]) -> Callable[[str, Sequence[str]], dict[str, object]]:
-    def write(base_url: str, models: Sequence[str]) -> dict[str, object]:
-        prices = {"input": 0.15, "output": 0.6}
-        return {
-            "upstreams": {"fast": {"kind": "openai", "base_url": base_url}},
-            "models": {model: {"upstream": "fast", "prices": prices} for model in models},
-            **extra,
-        }
-
-    return write
 
 
 def served(extents: dict[str, dict[str, object]], rounds: int, seconds: float) -> list[Point]:
@@ -101,45 +61,6 @@ def served(extents: dict[str, dict[str, object]], rounds: int, seconds: float) -
             subjects.append(Subject(name, gateway.port, gateway=gateway))
         points += in_turn(subjects, rounds, seconds)
     return points
-
-
-def in_turn(subjects: Sequence[Subject], rounds: int, seconds: float) -> list[Point]:
-    """Every subject in each round, at one client and at sixteen, once they are warm."""
-    for subject in subjects:
-        load_process(
-            subject.port, subject.model, 8, ["--seconds", 1.0, "--api-key", subject.api_key]
-        )
-    return [
-        measure(subject, concurrency=concurrency, round_=round_, seconds=seconds, seed=1)
-        for concurrency in (1, 16)
-        for round_ in range(rounds)
-        for subject in subjects
-    ]
-
-
-def compared(points: Sequence[Point], against: str = OFF) -> list[dict[str, Any]]:
-    """Medians, and each subject against one of them in the same round."""
-    rows = []
-    for concurrency in sorted({point.concurrency for point in points}):
-        at = [point for point in points if point.concurrency == concurrency]
-        base = {point.round: point for point in at if point.subject == against}
-        for name in dict.fromkeys(point.subject for point in at):
-            own = [point for point in at if point.subject == name]
-            rows.append(
-                {
-                    "limits": name,
-                    "clients": concurrency,
-                    "p50_ms": median(point.p50_ms for point in own),
-                    "added_p50_ms": median(p.p50_ms - base[p.round].p50_ms for p in own),
-                    "cpu_ms": median(map(_cpu_ms, own)),
-                    "cpu_ratio": median(_cpu_ms(p) / _cpu_ms(base[p.round]) for p in own),
-                }
-            )
-    return rows
-
-
-def _cpu_ms(point: Point) -> float:
-    return 1000 * (point.cpu_seconds or 0.0) / point.requests
 
 
 async def steps(state: State, times: int) -> dict[str, float]:
@@ -164,36 +85,28 @@ async def steps(state: State, times: int) -> dict[str, float]:
         if number % 50 == 0:
             await state.flush()
     await state.close()
-    taken.sort()
-    return {"p50_us": 1e6 * taken[times // 2], "p99_us": 1e6 * taken[times * 99 // 100]}
+    return percentiles(taken)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--quick", action="store_true", help="one short round: a smoke test")
-    parser.add_argument("--redis", metavar="URL", help="a Redis that is there already")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
-    asked = parser.parse_args()
-    rounds, seconds, times = (1, 1.0, 500) if asked.quick else (7, 2.0, 5_000)
-    with redis_server(asked.redis) as url:
+    wanted = asked("benchmarks.limits", __doc__)
+    with redis_server(wanted.redis) as url:
         extents: dict[str, dict[str, object]] = {OFF: {}, MEMORY: {"limits": EVERY_LIMIT}}
         if url:
             extents[REDIS] = {"limits": EVERY_LIMIT, "redis": {"url": url}}
-        points = served(extents, rounds, seconds)
-        alone = {MEMORY: asyncio.run(steps(MemoryState(), times))}
+        points = served(extents, wanted.rounds, wanted.seconds)
+        alone = {MEMORY: asyncio.run(steps(MemoryState(), wanted.times))}
         if url:
-            alone[REDIS] = asyncio.run(steps(_shared(url), times))
+            alone[REDIS] = asyncio.run(steps(_shared(url), wanted.times))
     report = {
         "machine": machine.describe(),
-        "served": compared(points),
+        "served": compared(points, OFF),
         "steps_of_21_limits": alone,
         "target_added_p50_ms": TARGET_MS,
         "points": [asdict(point) for point in points],
     }
     _print(report)
-    if asked.json:
-        asked.json.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    wanted.write(report)
 
 
 def _shared(url: str) -> State:

@@ -17,7 +17,7 @@ from app.accounting.booking import Line, book, forget, is_faulty, position
 from app.accounting.database import UNAVAILABLE, Database
 from app.accounting.entries import entry
 from app.accounting.journal import Segment
-from app.accounting.ledger import Ledger
+from app.accounting.ledger import Ledger, brief
 from app.errors import DatabaseError
 from app.telemetry.logs import log
 
@@ -209,7 +209,7 @@ class _Books:
             except Exception as error:
                 if not is_faulty(error):
                     raise
-                self._put_aside(repr(line.told).encode(), str(error).partition("\n")[0])
+                self._put_aside(repr(line.told).encode(), brief(error))
         await book(self._open, segment, [], end)
         return new
 

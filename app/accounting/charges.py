@@ -32,6 +32,9 @@ def charge(record: Record, models: Mapping[str, Model], baseline: Model | None) 
     attempt that served.
     """
     day = int(record.at // DAY_SECONDS)
+    if record.cache is not None and record.cache.result == "hit":
+        _charge_hit(record, record.cache.usage, baseline, day)
+        return []
     doubts: list[Doubt] = []
     total: int | None = 0
     for attempt in record.attempts:
@@ -58,6 +61,15 @@ def charge(record: Record, models: Mapping[str, Model], baseline: Model | None) 
         if baseline is not None:
             record.baseline_cost = cost(baseline.prices, record.usage, day)
     return doubts
+
+
+def _charge_hit(record: Record, usage: Usage | None, baseline: Model | None, day: int) -> None:
+    """An answer of the cache costs nothing, and saves what the baseline would have cost. Its tokens
+    are not booked: nobody was asked for them."""
+    if record.model is not None:
+        record.cost = 0
+        if baseline is not None:
+            record.baseline_cost = cost(baseline.prices, usage, day)
 
 
 def _estimate(attempt: Attempt, input_tokens: int) -> None:

@@ -9,16 +9,19 @@ memory, and only up to a bound.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from time import monotonic
+from traceback import format_tb
 from typing import Literal
 
 from app.accounting.entries import line
 from app.accounting.journal import Journal
 from app.accounting.place import Place
+from app.errors import PointsmanError
 from app.exchange.record import Record
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
@@ -104,8 +107,10 @@ class Ledger:
         self.metrics.ledger_failed(kind)
         if kind not in self._troubles:
             self._troubles.add(kind)
-            told = log.warning if kind != "fault" else log.exception
-            told("%s: %s", _WHAT[kind], _brief(error))
+            if kind == "fault":  # where it was, and not the message, as above
+                log.error("%s: %s\n%s", _WHAT[kind], brief(error), _frames(error))
+            else:
+                log.warning("%s: %s", _WHAT[kind], brief(error))
 
     def over(self, kind: Trouble) -> None:
         if kind in self._troubles:
@@ -170,8 +175,20 @@ async def _keep(ledger: Ledger, stop: asyncio.Event) -> None:
     await keep(ledger, stop)
 
 
-def _brief(error: BaseException) -> str:
-    """One line, without the statement and its values, which SQLAlchemy would add."""
+def _frames(error: BaseException) -> str:
+    return "".join(format_tb(error.__traceback__))
+
+
+def brief(error: BaseException) -> str:
+    """One line without any value: what a driver says may quote the prompt that it choked on.
+
+    The words of the system, of SQLite about itself and our own are told; of everything else its
+    class, and its SQLSTATE if it has one.
+    """
     cause = getattr(error, "orig", None) or error
-    text = str(cause).partition("\n")[0][:400]
-    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
+    # SQLAlchemy's error is of asyncpg's only the wrapping.
+    cause = (cause is not error and cause.__cause__) or cause
+    name, code = type(cause).__name__, getattr(cause, "sqlstate", None)
+    if isinstance(cause, OSError | sqlite3.OperationalError | PointsmanError) and str(cause):
+        return f"{name}: {str(cause).splitlines()[0][:400]}"
+    return f"{name} (SQLSTATE {code})" if code else name

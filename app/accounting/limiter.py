@@ -26,6 +26,7 @@ from app.state.memory import MINUTE_SECONDS
 from app.telemetry.metrics import Metrics
 
 _REMEMBERED = 4_096
+_NOTHING = Size(0, 0, 0)
 _FRESH_SECONDS = 1.0
 """For so long what was seen refuses requests without a look at Redis, where an operator may have
 taken it back."""
@@ -66,6 +67,8 @@ class Applied:
     """Those of which a look can tell that they are used up: money and requests."""
     looked_at: tuple[Limit, ...]
     """The limits of `telling`."""
+    free: Applied | None = None
+    """Those that a request meets which costs nothing and is answered at once; None if none."""
 
     def __bool__(self) -> bool:
         return bool(self.limits)
@@ -77,7 +80,7 @@ class Hold:
 
     id: str
     applied: Applied
-    model: Model
+    model: Model | None
     size: Size
     asked: Ask
     headers: Headers = field(default_factory=list)
@@ -130,6 +133,7 @@ class Limiter:
             named,
             telling,
             tuple([one.limit for one in telling]),
+            _counting(named),
         )
         self._applied[key] = (caller, applied)
         return applied
@@ -192,7 +196,24 @@ class Limiter:
 
     async def reserve(self, id_: str, applied: Applied, model: Model, size: Size) -> Hold:
         """Reserve the most that a call of a model may cost. Raises LimitReached."""
-        ask = self._most.ask(model, size)
+        return await self._reserve(id_, applied, model, size, self._most.ask(model, size))
+
+    async def count(self, id_: str, applied: Applied, model: Model) -> Hold | None:
+        """Count a request that costs nothing among those a minute; None where nothing counts them.
+        Raises LimitReached."""
+        if applied.free is None:
+            return None
+        return await self._reserve(id_, applied.free, model, _NOTHING, Ask(0, 0))
+
+    async def count_at_once(self, id_: str, applied: Applied) -> None:
+        """The same for what has no record. Raises LimitReached."""
+        if applied.free is not None:
+            hold = await self._reserve(id_, applied.free, None, _NOTHING, Ask(0, 0))
+            self.state.settle(id_, applied.free.limits, hold.asked, hold.asked)
+
+    async def _reserve(
+        self, id_: str, applied: Applied, model: Model | None, size: Size, ask: Ask
+    ) -> Hold:
         outcome = await self.state.reserve(id_, applied.limits, ask)
         readings = list(zip(applied.named, outcome.readings, strict=True))
         headers = rate_headers(readings)
@@ -276,3 +297,9 @@ class Limiter:
             for period, attribute, _ in _BUDGETS
             if getattr(limits, attribute) is not None
         }
+
+
+def _counting(named: Iterable[Named]) -> Applied | None:
+    """What counts requests, of some limits."""
+    counting = tuple([one for one in named if one.limit.kind == "requests"])
+    return Applied(tuple([one.limit for one in counting]), counting, (), ()) if counting else None

@@ -82,5 +82,6 @@ class Settlement:
         self.metrics.settle(record)
 
     def _keep(self, record: Record, _: Decided | None) -> None:
-        if self.ledger is not None and record.route != "none":
+        # Of who sends no key, what never had a route is not kept: anybody could fill the disk.
+        if self.ledger is not None and (record.route != "none" or record.key_id is not None):
             self.ledger.append(record)

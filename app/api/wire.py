@@ -131,16 +131,24 @@ async def send_stream(send: Send, reply: StreamReply) -> None:
             *_encoded(reply.headers),
         ],
     }
+    deadline = reply.deadline
     try:
-        async with asyncio.timeout_at(reply.deadline + _READER_GRACE_SECONDS):
+        async with asyncio.timeout_at(_until(deadline)) as patience:
             await send(start)
             async for block in reply.events:
+                if reply.deadline != deadline:
+                    deadline = reply.deadline
+                    patience.reschedule(_until(deadline))
                 await send({"type": "http.response.body", "body": block, "more_body": True})
     except TimeoutError:
         return  # the server drops a connection whose answer was left unfinished
     finally:
         reply.close()
     await send({"type": "http.response.body", "body": b""})
+
+
+def _until(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline + _READER_GRACE_SECONDS
 
 
 def refusal(error: GatewayError) -> Reply:

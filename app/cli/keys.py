@@ -176,6 +176,11 @@ def _checked(file: Path, options: dict[str, Any]) -> tuple[Loaded, schema.KeyTer
                 hint = nearest(name, known)
                 told = f"no {kind} named `{name}`" + (f" ({hint})" if hint else "")
                 raise click.BadParameter(told, param_hint=f"--{kind}")
+    for tag in options["tags"]:
+        hint = nearest(tag, config.tags) or ""
+        if tag not in config.tags and hint.startswith("did you mean"):
+            # Valid all the same: a tag that has no limits is a label.
+            click.echo(f"note: no entry of `tags` is named `{tag}` ({hint})", err=True)
     try:
         terms = schema.KeyTerms.model_validate(
             {

@@ -24,6 +24,9 @@ def command(host: str, port: int, strict_models: bool) -> None:
       curl localhost:8090/script -d '{"model": "*", "times": 2, "behaviour": {"status": 429}}'
       curl -X DELETE localhost:8090/script
       curl localhost:8090/log        # what it received, and who hung up
+      curl localhost:8090/ports      # where connecting itself goes wrong
+
+    docs/reliability.md lists its faults: {"behaviour": {"fault": "gzip_bomb"}}.
 
     A request can also bring its behaviour along, in the body field "x_simulate".
     """

@@ -17,6 +17,10 @@ from app.config.accounts import KeyTerms as KeyTerms
 from app.config.accounts import Ledger as Ledger
 from app.config.accounts import Limits as Limits
 from app.config.accounts import Redis, TagLimits
+from app.config.caching import Cache as Cache
+from app.config.caching import SwitchOrTerms
+from app.config.conversations import Affinity as Affinity
+from app.config.conversations import AffinityOrSwitch
 from app.config.delivery import Balance, RouteTimeouts
 from app.config.delivery import Breaker as Breaker
 from app.config.delivery import Deployment as Deployment
@@ -91,6 +95,11 @@ class Server(Written):
     )
     keep_alive_seconds: Seconds = Field(
         default=75, description="How long an idle client connection stays open."
+    )
+    keep_alive_comment_seconds: Seconds | None = Field(
+        default=15,
+        description="A stream whose first event takes longer begins with comments, so that nobody "
+        "cuts a silent connection. null: never.",
     )
     max_concurrent_requests: int | None = Field(
         default=2000,
@@ -301,6 +310,16 @@ class Route(Written):
         description="Whether a refusal of the content goes to the client, or the next model is "
         "asked.",
     )
+    affinity: AffinityOrSwitch | None = Field(
+        default=None,
+        description="Whether a conversation stays with its model. Left out: yes, but with a "
+        "guarantee.",
+    )
+    cache: SwitchOrTerms | None = Field(
+        default=None,
+        description="true or false, or what is otherwise here than in the top `cache`. Left out: "
+        "cached if there is one at the top.",
+    )
 
 
 class Config(Written):
@@ -322,6 +341,9 @@ class Config(Written):
     )
     limits: Limits | None = Field(default=None, description="Of the whole gateway.")
     tags: dict[TagName, TagLimits] = Field(default_factory=dict)
+    cache: Cache | None = Field(
+        default=None, description="Answers given again. Left out, nothing is cached."
+    )
     redis: Redis | None = Field(
         default=None, description="Without it each process counts by itself."
     )

@@ -103,6 +103,7 @@ def _total(tally: Tally) -> dict[str, Any]:
         **counts,
         **_money(sums),
         "fallbacks": detail.get("decisions", {}).get("fallback", 0),
+        "cached": detail.get("decisions", {}).get("cached", 0),
         "outcomes": detail.get("outcomes", {}),
         "decisions": detail.get("decisions", {}),
         "statuses": detail.get("statuses", {}),

@@ -5,13 +5,14 @@ For a stream that point is the first event: until then another model can take ov
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from app.catalog.model import Deployment, Model
 from app.delivery.deployment import Seat
 from app.delivery.refusals import error_of
 from app.delivery.upstreams.base import Answer, Timeouts, Upstream
-from app.errors import MalformedReply
+from app.errors import MalformedReply, UpstreamError
 from app.exchange.request import Request
 from app.exchange.usage import Usage
 from app.wire import openai_chat
@@ -19,6 +20,10 @@ from app.wire.openai_chat import StreamReader
 from app.wire.sse import EventBuffer
 
 _PATH = "/chat/completions"
+_EXPLANATION_BYTES = 1024 * 1024
+_EXPLANATION_SECONDS = 2.0
+"""For the body of an error once its head is there. Nobody should wait long to hear of a failure
+that another model can make good."""
 
 
 @dataclass(slots=True)
@@ -52,7 +57,7 @@ async def attempt(
     answer = await upstream.post(_PATH, body, timeouts)
     try:
         if answer.status != 200:
-            raise error_of(upstream, answer.status, answer.headers, await answer.read())
+            raise error_of(upstream, answer.status, answer.headers, await _explanation(answer))
         if request.stream:
             return await _open(request, model, answer, upstream)
         whole = await answer.read()
@@ -62,6 +67,16 @@ async def attempt(
         # Also when the client hung up: the upstream must stop working for nobody.
         answer.close()
         raise
+
+
+async def _explanation(answer: Answer) -> bytes:
+    """The body of an error, b"" if it does not come: its status says enough to go on."""
+    try:
+        async with asyncio.timeout(_EXPLANATION_SECONDS):
+            return await answer.read(_EXPLANATION_BYTES)
+    except (UpstreamError, TimeoutError):
+        answer.close()
+        return b""
 
 
 async def _open(request: Request, model: Model, answer: Answer, upstream: Upstream) -> Opened:

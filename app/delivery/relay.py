@@ -63,7 +63,7 @@ class Relay:
         except asyncio.CancelledError:
             if not self._drain.over:
                 raise
-            yield _told(stopping())
+            yield stopped_event()
         except Exception:
             self._outcome = "failed"
             raise
@@ -107,6 +107,11 @@ class Relay:
         if self._outcome in ("client_gone", GatewayStopping.outcome) or self._late:
             verdict = "unknown"
         seat.end(verdict, None if usage is None else usage.input_tokens + usage.output_tokens)
+
+
+def stopped_event() -> bytes:
+    """The last word to a client whose stream is cut off because the gateway ends."""
+    return _told(stopping())
 
 
 def _told(error: GatewayError) -> bytes:

@@ -22,6 +22,10 @@ def headers(record: Record, *, debug: bool) -> Headers:
         told.append(("x-pointsman-saved-usd", usd_text(record.saved)))
     if record.hold is not None:
         told += record.hold.headers
+    if record.cache is not None:
+        told.append(("x-pointsman-cache", record.cache.result))
+        if record.cache.age_seconds is not None:
+            told.append(("age", str(record.cache.age_seconds)))
     if debug:
         told += _debug(record)
     return told
@@ -41,6 +45,10 @@ def _debug(record: Record) -> Headers:
     ]
     if record.cost_estimated:
         told.append(("x-pointsman-cost-estimated", "true"))
+    if record.cache is not None and record.cache.reason:
+        told.append(("x-pointsman-cache-reason", record.cache.reason))
+    if record.cache is not None and record.cache.similarity is not None:
+        told.append(("x-pointsman-cache-similarity", f"{record.cache.similarity:.4f}"))
     if record.predictions:
         predictions = ", ".join(
             f"{one.model}={one.quality:.3f}[{one.low:.3f}..{one.high:.3f}]"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import time
-from typing import Protocol
+from typing import Literal, Protocol
 
 from app.exchange.reply import Headers
 from app.exchange.usage import Usage
@@ -50,6 +50,19 @@ class Prediction:
     high: float
     cost: int | None
     eligible: bool
+
+
+@dataclass(slots=True)
+class Cached:
+    """What the cache had to do with a request. `reason` says how a hit was found, or why the cache
+    was not looked into; `age_seconds`, `similarity` (a similar question's) and `usage`, of the
+    answer when it was made, are a hit's."""
+
+    result: Literal["hit", "miss", "bypass"]
+    reason: str = ""
+    age_seconds: int | None = None
+    similarity: float | None = None
+    usage: Usage | None = None
 
 
 class Held(Protocol):
@@ -99,6 +112,8 @@ class Record:
     booked: float = 0.0
     hold: Held | None = None
     """None where the request meets no limit."""
+    cache: Cached | None = None
+    """None where nothing is cached."""
     duration_seconds: float = 0.0
     overhead_seconds: float | None = None
     decide_seconds: float = 0.0

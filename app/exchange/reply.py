@@ -28,8 +28,9 @@ class StreamReply:
 
     events: AsyncIterator[bytes]
     close: Callable[[], None]
-    deadline: float
-    """On the event loop's clock: a client that has not read it all by then is given up."""
+    deadline: float | None
+    """On the event loop's clock: a client that has not read it all by then is given up. It may
+    change with the upstream; None as long as there is none."""
     headers: Headers = field(default_factory=list)
     status: int = 200
     content_type: str = "text/event-stream; charset=utf-8"

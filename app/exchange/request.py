@@ -27,3 +27,7 @@ class Request:
     include_usage: bool = False
     """The client asked for the usage chunk of its stream itself."""
     asked: Asked = NOTHING_ASKED
+    session: str | None = None
+    """The conversation that the client says this belongs to; also None where nobody asks."""
+    cache_control: str | None = None
+    """The header of this name; None where nothing is cached."""

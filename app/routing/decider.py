@@ -13,6 +13,7 @@ from typing import Any
 from app.accounting.ledger import Ledger
 from app.catalog.model import Model
 from app.exchange.record import Record
+from app.routing.conversation.affinity import Conversation
 from app.routing.decision import Decision, Speed, by_rule, decide, eligible, pin
 from app.routing.encoder.embedder import Embedder, Vector
 from app.routing.estimators.base import Neighbour, Query
@@ -31,8 +32,10 @@ class Decider:
     embedder: Embedder | None
     metrics: Metrics
 
-    async def decide(self, target: Route | Model, facts: Facts) -> Decision:
-        """Choose a model. Raises NoEligibleCandidate."""
+    async def decide(
+        self, target: Route | Model, facts: Facts, talk: Conversation | None = None
+    ) -> Decision:
+        """Choose a model, as its conversation has it. Raises NoEligibleCandidate."""
         if isinstance(target, Model):
             return pin(target)
         able = eligible(target, facts)
@@ -42,14 +45,22 @@ class Decider:
         decision = await self._predict(target, facts)
         if decision.speed in ("text", "encoded"):
             target.margin.count(encoded=decision.speed == "encoded")
-        return decision
+        return decision if talk is None else talk.keep(decision)
 
-    async def explain(self, target: Route | Model, facts: Facts, neighbours: int) -> dict[str, Any]:
+    async def explain(
+        self,
+        target: Route | Model,
+        facts: Facts,
+        neighbours: int,
+        talk: Conversation | None = None,
+    ) -> dict[str, Any]:
         """The same decision with its evidence. Raises NoEligibleCandidate."""
         if isinstance(target, Model):
             return explain(pin(target), facts)
         eligible(target, facts)
         decision = await self._predict(target, facts)
+        if talk is not None:
+            decision = talk.keep(decision)
         evidence: tuple[Neighbour, ...] = ()
         if neighbours and decision.options:
             evidence = await self._evidence(target, facts.instruction, neighbours)

@@ -29,6 +29,12 @@ REASONS = {
     "only_fallbacks": "no candidate can serve this request, a fallback can",
     "prediction_failed": "prediction failed; the baseline, or else the dearest that can, is safe",
     "pinned": "the request names this model",
+    "prompt_cache": "a cheaper model would save less over the rest of the conversation than the "
+    "prompt cache that is lost",
+    "escalated": "tool results keep failing, so the next stronger candidate takes over",
+    "stays_escalated": "the conversation was moved to this model as tool results kept failing",
+    "cache_exact": "the same was asked before, and the answer kept",
+    "cache_similar": "a question of the same meaning was asked before, and the answer kept",
 }
 """Every reason a decision can have: a closed vocabulary, also a metric label."""
 

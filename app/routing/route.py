@@ -17,6 +17,18 @@ Encode = Literal["always", "when-unsure", "never"]
 
 
 @dataclass(frozen=True, slots=True)
+class Affinity:
+    """How a route's conversations stay with a model. Seconds; `remaining_turns` is how many
+    requests a conversation is expected to have yet, `escalate_after` how many failing tool results
+    in a row are enough, 0 for never."""
+
+    ttl_seconds: float = 3_600.0
+    warm_seconds: float = 300.0
+    remaining_turns: float = 3.0
+    escalate_after: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """`estimator` is bound to `candidates`, in their order."""
 
@@ -35,6 +47,8 @@ class Route:
     """Where the route has a budget: booked and corrected by the pipeline."""
     terms: Terms = USUAL_TERMS
     """How its requests are delivered."""
+    affinity: Affinity | None = None
+    """None where each request is decided by itself."""
     thrifty: Route | None = None
     """The same route with the objective for when a budget runs low."""
 

@@ -22,6 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _FLUSH_MILLISECONDS = 1000
+_RAW_BUFFER_BYTES = 256 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -59,6 +60,15 @@ class Connection:
             self._leave()
         self._exchange.bytes_sent += len(piece)
 
+    async def write_raw(self, data: bytes) -> None:
+        """Send bytes that uvicorn knows nothing of: then only breaking off is left. Raises Gone."""
+        while self._transport.get_write_buffer_size() > _RAW_BUFFER_BYTES:
+            await self.wait(0.001)
+        if self._transport.is_closing():
+            self._leave()
+        self._transport.write(data)
+        await asyncio.sleep(0)
+
     async def wait(self, seconds: float | None) -> None:
         """Sleep; None is for ever. Raises Gone."""
         if seconds == 0:
@@ -71,14 +81,23 @@ class Connection:
 
     async def reset(self) -> None:
         """Break the connection as a crash would: what was written arrives, then a reset."""
-        for _ in range(_FLUSH_MILLISECONDS):
-            if not self._transport.get_write_buffer_size():
-                break
-            await asyncio.sleep(0.001)
+        await self._flush()
         sock: socket.socket = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
         await self._receive()
+
+    async def close(self) -> None:
+        """Close the connection in order, in the middle of whatever it was."""
+        await self._flush()
+        self._transport.close()
+        await self._receive()
+
+    async def _flush(self) -> None:
+        for _ in range(_FLUSH_MILLISECONDS):
+            if not self._transport.get_write_buffer_size():
+                break
+            await asyncio.sleep(0.001)
 
     def finish(self) -> None:
         """Stop watching for a hang-up: the answer is over."""
@@ -88,4 +107,5 @@ class Connection:
 
     def _leave(self) -> None:
         self._exchange.disconnected_at = time.time()
+        self._exchange.disconnected_monotonic = time.monotonic()
         raise Gone

@@ -13,7 +13,7 @@ _POLL_SECONDS = 0.005
 
 
 class Control:
-    """Blocking calls to the `/script` and `/log` doors. OSError if the upstream is not there."""
+    """Blocking calls to the `/script`, `/ports` and `/log` doors. OSError if nobody is there."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -34,6 +34,11 @@ class Control:
         """Forget the script and the log."""
         self._call("DELETE", "/script")
         self._call("DELETE", "/log")
+
+    def ports(self) -> dict[str, int]:
+        """Ports beside the server's own at which connecting itself goes wrong, by fault."""
+        ports: dict[str, int] = self._call("GET", "/ports")
+        return ports
 
     def log(self, last: int = 100) -> list[dict[str, Any]]:
         """The last chat requests, oldest first."""

@@ -14,7 +14,8 @@ _KEPT_BYTES = 64 * 1024 * 1024
 
 @dataclass(slots=True)
 class Exchange:
-    """One chat request and what became of it. Times are seconds since the epoch."""
+    """One chat request and what became of it. Times are seconds since the epoch, or, for spans
+    between processes of one machine, on its monotonic clock."""
 
     number: int
     path: str
@@ -27,6 +28,7 @@ class Exchange:
     bytes_sent: int = 0
     finished_at: float | None = None
     disconnected_at: float | None = None
+    disconnected_monotonic: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         try:
@@ -47,6 +49,7 @@ class Exchange:
             "finished_at": self.finished_at,
             "disconnected": self.disconnected_at is not None,
             "disconnected_at": self.disconnected_at,
+            "disconnected_monotonic": self.disconnected_monotonic,
             "events_sent": self.events_sent,
             "bytes_sent": self.bytes_sent,
         }

@@ -1,6 +1,6 @@
 """The scripted upstream as an ASGI application: OpenAI's doors, and those that programme it.
 
-`/v1/chat/completions` and `/v1/models` speak OpenAI; `/script` and `/log` are the tester's.
+`/v1/chat/completions` and `/v1/models` speak OpenAI; `/script`, `/ports`, `/log` are for testers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from app.simulated.compose import compose
 from app.simulated.connection import Connection, Receive, Scope, Send
 from app.simulated.events import events
 from app.simulated.log import Exchange, Log
+from app.simulated.ports import Ports
 from app.simulated.prompt import PromptCache
+from app.simulated.provider_errors import provider_error
 from app.simulated.refusal import RequestRefused, error_body
 from app.simulated.script import Script
 from app.simulated.transmit import EVENT_STREAM, Outgoing, transmit
@@ -34,6 +36,7 @@ class SimulatedAPI:
     def __init__(self, *, strict_models: bool = False) -> None:
         self.script = Script()
         self.log = Log()
+        self._ports = Ports()
         self._cache = PromptCache()
         self._strict_models = strict_models
         self._doors: dict[tuple[str, str], Callable[[Scope, bytes], Any]] = {
@@ -42,9 +45,14 @@ class SimulatedAPI:
             ("GET", "/script"): lambda *_: self.script.as_json(),
             ("POST", "/script"): self._add_to_script,
             ("DELETE", "/script"): self._clear_script,
+            ("GET", "/ports"): lambda *_: self._ports.opened(),
             ("GET", "/log"): self._show_log,
             ("DELETE", "/log"): self._clear_log,
         }
+
+    def close(self) -> None:
+        """Close what it opened beside its own socket."""
+        self._ports.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,10 +103,11 @@ class SimulatedAPI:
         return self.script.take(model) or PLAIN
 
     def _outgoing(self, payload: dict[str, Any], behaviour: Behaviour) -> Outgoing:
-        if behaviour.status != 200:
+        if behaviour.status != 200 or behaviour.error is not None:
             return _error(behaviour)
         character = character_of(payload["model"])
-        if payload.get("stream"):
+        asked = bool(payload.get("stream"))
+        if asked if behaviour.as_stream is None else behaviour.as_stream:
             return self._stream(payload, behaviour, character)
         if behaviour.raw_sse is not None:
             return _plain(b"".join(text.encode() for text in behaviour.raw_sse))
@@ -185,6 +194,9 @@ def _error(behaviour: Behaviour) -> Outgoing:
     status, body = behaviour.status, behaviour.error
     if isinstance(body, str):
         return _plain(body.encode(), status=status)
+    if behaviour.error_like is not None:
+        body, headers = provider_error(behaviour.error_like, status)
+        return Outgoing([orjson.dumps(body)], status=status, headers=headers)
     text = f"[simulated] Scripted failure with status {status}."
     return _plain(error_body(status, text) if body is None else body, status=status)
 

@@ -17,7 +17,8 @@ def simulated_in_thread(
 ) -> Iterator[Control]:
     """Serve on a free port within the block."""
     listening = open_socket(host, port)
-    server = server_for(SimulatedAPI(strict_models=strict_models))
+    api = SimulatedAPI(strict_models=strict_models)
+    server = server_for(api)
     control = Control(host, listening.getsockname()[1])
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -28,3 +29,4 @@ def simulated_in_thread(
         server.should_exit = True
         thread.join()
         listening.close()
+        api.close()

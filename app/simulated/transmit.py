@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from app.simulated.behaviour import Behaviour
+from app.simulated.bodies import endless_body, pieces_of
 from app.simulated.connection import Connection, Gone
 from app.simulated.log import Exchange
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream; charset=utf-8"
+_HEADER_LINE = b"x-simulated-filler: " + b"x" * 1000 + b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,50 +45,107 @@ async def _transmit(
 ) -> None:
     delay = behaviour.delay_seconds
     await connection.wait(outgoing.head_seconds if delay is None else delay)
+    headers = _headers(outgoing, behaviour)
     if behaviour.cut_before_head:
-        await connection.reset()
-        return
-    await connection.start(outgoing.status, _headers(outgoing, behaviour))
-    await connection.wait(behaviour.first_byte_delay_seconds)
+        await _break_off(behaviour, connection)
+    elif behaviour.cut_head_after_bytes is not None:
+        await connection.write_raw(_raw_head(headers)[: behaviour.cut_head_after_bytes])
+        await _break_off(behaviour, connection)
+    elif behaviour.endless == "head":
+        await connection.write_raw(_raw_head(headers))
+        while True:
+            await connection.write_raw(_HEADER_LINE)
+    elif behaviour.bad_framing:
+        chunked = [*headers, (b"transfer-encoding", b"chunked")]
+        await connection.write_raw(_raw_head(chunked) + b"\r\nnonsense\r\n" + outgoing.pieces[0])
+        await connection.wait(None)
+    else:
+        await connection.start(outgoing.status, headers)
+        await connection.wait(behaviour.first_byte_delay_seconds)
+        await _send_body(outgoing, behaviour, connection, exchange)
+
+
+async def _send_body(
+    outgoing: Outgoing, behaviour: Behaviour, connection: Connection, exchange: Exchange
+) -> None:
     between = behaviour.chunk_delay_seconds
     between = outgoing.piece_seconds if between is None else between
-    for place, piece in enumerate(outgoing.pieces):
+    if behaviour.endless in ("body", "event") or behaviour.gzip_bomb_bytes:
+        between = 0.0
+    place = 0
+    for place, piece in enumerate(_body(outgoing, behaviour)):
         if place:
             await connection.wait(between)
-        if place == behaviour.stall_after_chunks:
-            await connection.wait(None)
-        if place == behaviour.cut_after_chunks:
-            await connection.reset()
+        if await _stops(place, behaviour, connection):
             return
         if await _cut(piece, behaviour, connection, exchange):
             return
-        await connection.write(piece)
+        await _write(piece, behaviour, connection)
         exchange.events_sent += 1
-    await _end(len(outgoing.pieces), behaviour, connection)
+    if await _stops(place + 1, behaviour, connection):
+        return
+    await connection.write(b"", more=False)
+
+
+def _body(outgoing: Outgoing, behaviour: Behaviour) -> Iterator[bytes]:
+    if behaviour.endless and (outgoing.stream or behaviour.endless == "body"):
+        return endless_body(outgoing.pieces, behaviour.endless)
+    pieces = outgoing.pieces[: behaviour.end_after_chunks]
+    return pieces_of(
+        pieces, gzip=behaviour.gzip, bomb=behaviour.gzip_bomb_bytes, stream=outgoing.stream
+    )
+
+
+async def _stops(place: int, behaviour: Behaviour, connection: Connection) -> bool:
+    """Whether it was ordered to break off, or to fall silent, before this event."""
+    if place == behaviour.stall_after_chunks:
+        await connection.wait(None)
+    if place == behaviour.cut_after_chunks:
+        await _break_off(behaviour, connection)
+        return True
+    return False
 
 
 async def _cut(
     piece: bytes, behaviour: Behaviour, connection: Connection, exchange: Exchange
 ) -> bool:
-    """Send the part of this piece that comes before the ordered cut, and cut there."""
-    if behaviour.cut_after_bytes is None:
+    """Send the part of this piece that comes before the ordered cut, or silence, and stop there."""
+    cut, stall = behaviour.cut_after_bytes, behaviour.stall_after_bytes
+    end = stall if cut is None else cut
+    if end is None:
         return False
-    left = behaviour.cut_after_bytes - exchange.bytes_sent
+    left = end - exchange.bytes_sent
     if left >= len(piece):
         return False
     if left:
         await connection.write(piece[:left])
-    await connection.reset()
+    if cut is None:
+        await connection.wait(None)
+    await _break_off(behaviour, connection)
     return True
 
 
-async def _end(pieces: int, behaviour: Behaviour, connection: Connection) -> None:
-    if behaviour.stall_after_chunks == pieces:
-        await connection.wait(None)
-    if behaviour.cut_after_chunks == pieces:
-        await connection.reset()
+async def _write(piece: bytes, behaviour: Behaviour, connection: Connection) -> None:
+    size = behaviour.drip_bytes
+    if size is None:
+        await connection.write(piece)
         return
-    await connection.write(b"", more=False)
+    for start in range(0, len(piece), size):
+        await connection.wait(behaviour.drip_seconds)
+        await connection.write(piece[start : start + size])
+
+
+async def _break_off(behaviour: Behaviour, connection: Connection) -> None:
+    if behaviour.closes:
+        await connection.close()
+    else:
+        await connection.reset()
+
+
+def _raw_head(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A head without the empty line that would end it."""
+    lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in headers)]
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 def _headers(outgoing: Outgoing, behaviour: Behaviour) -> list[tuple[bytes, bytes]]:
@@ -94,7 +154,13 @@ def _headers(outgoing: Outgoing, behaviour: Behaviour) -> list[tuple[bytes, byte
         "x-simulated": "true",
         **outgoing.headers,
     }
-    if not outgoing.stream:
+    compressed = behaviour.gzip or behaviour.gzip_bomb_bytes
+    if compressed:
+        headers["content-encoding"] = "gzip"
+    without_end = behaviour.endless == "body"
+    if not (outgoing.stream or compressed or without_end or behaviour.bad_framing):
         headers["content-length"] = str(sum(map(len, outgoing.pieces)))
     headers |= {name.lower(): value for name, value in behaviour.headers.items()}
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    lines = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    filler = behaviour.head_bytes // len(_HEADER_LINE)
+    return [*lines, *[(b"x-simulated-filler-%d" % i, b"x" * 1000) for i in range(filler)]]

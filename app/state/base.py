@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Kind = Literal["usd", "requests", "tokens", "parallel"]
 
@@ -112,4 +112,17 @@ class State(Protocol):
     @property
     def away(self) -> bool | None:
         """Whether what is behind can't be reached; None where nothing is behind."""
+        ...
+
+
+class Commands(Protocol):
+    """The Redis that gateways share, for what is no counter."""
+
+    def key(self, name: str) -> str:
+        """A key of ours, by its name."""
+        ...
+
+    async def ask(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any] | None:
+        """The answers to plain commands, an exception for one that was refused; in one round trip,
+        soon. None if Redis is away."""
         ...

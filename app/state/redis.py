@@ -171,6 +171,21 @@ class RedisCounters:
         left = await self._within(self._client.hgetall(self._prefix + key))
         return {name.decode(): text.decode() for name, text in left.items()}
 
+    def key(self, name: str) -> str:
+        """A key of ours."""
+        return self._prefix + name
+
+    async def run(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
+        """Plain commands in one round trip, of which each may answer with an error."""
+        answers: list[Any] = await self._within(self._run(commands))
+        return answers
+
+    async def _run(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(await pipeline.execute(raise_on_error=False))
+
     # --- scripts -----------------------------------------------------------------------------
 
     def _mark(self, id_: str) -> str:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
+from typing import Any
 
 from app.exchange.money import usd_text
 from app.state.base import Ask, Limit, Outcome, Reading
@@ -225,6 +226,18 @@ class SharedState:
                 await self._send()
         except TimeoutError:
             pass
+
+    def key(self, name: str) -> str:
+        return self._redis.key(name)
+
+    async def ask(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any] | None:
+        if self._is_away():
+            return None
+        try:
+            return await self._redis.run(commands)
+        except Unreachable as error:
+            self._leave(error)
+            return None
 
     def _give_up(self, id_: str, limits: Sequence[Limit], ask: Ask) -> None:
         """It may have been made or not, or may yet be: make sure that it is not."""

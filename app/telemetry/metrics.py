@@ -83,6 +83,7 @@ class Metrics:
         self._define_config()
         self._define_money()
         self._define_routing()
+        self._define_cache()
         self._define_ledger()
         self._define_limits()
         self._define_deployments()
@@ -211,6 +212,22 @@ class Metrics:
             ["route"], buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1.0), registry=r,
         )  # fmt: skip
 
+    def _define_cache(self) -> None:
+        r = self.registry
+        self.cache_requests = Counter(
+            "pointsman_cache_requests", "Requests to a gateway that caches answers: answered from "
+            "the cache (hit), looked for in vain (miss), or not looked for (bypass).",
+            ["route", "result"], registry=r,
+        )  # fmt: skip
+        self.cache_entries = Gauge(
+            "pointsman_cache_entries", "Answers in the memory of the process.",
+            registry=r, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.cache_bytes = Gauge(
+            "pointsman_cache_bytes", "Size of the answers in the memory of the process.",
+            registry=r, multiprocess_mode="livesum",
+        )  # fmt: skip
+
     def _define_ledger(self) -> None:
         r = self.registry
         self.ledger_records = Counter(
@@ -288,6 +305,8 @@ class Metrics:
             self._child(self.overhead, route).observe(record.overhead_seconds)
         if record.first_token_seconds is not None:
             self._child(self.first_token, model).observe(record.first_token_seconds)
+        if record.cache is not None:
+            self._child(self.cache_requests, route, record.cache.result).inc()
         for attempt in record.attempts:
             self._child(self.attempts, attempt.upstream, attempt.model, attempt.outcome).inc()
             self._child(self.upstream_duration, attempt.upstream).observe(attempt.seconds)
@@ -363,6 +382,11 @@ class Metrics:
         """Count the budgets that one reply warns of."""
         for scope in scopes:
             self._child(self.low_budgets, scope).inc()
+
+    def cache_holds(self, entries: int, size: int) -> None:
+        """Note how many answers are kept, and their bytes."""
+        self.cache_entries.set(entries)
+        self.cache_bytes.set(size)
 
     def redis_is_away(self, away: bool) -> None:
         """Note that Redis went or came back."""

@@ -69,6 +69,8 @@ def parse(
     received: float,
     max_images: int,
     debug: bool = False,
+    session: str | None = None,
+    cache_control: str | None = None,
 ) -> Request:
     """Read and check a request body. Raises InvalidJSON or InvalidField, naming the field."""
     try:
@@ -94,6 +96,8 @@ def parse(
         received=received,
         debug=debug,
         include_usage=options.get("include_usage") is True,
+        session=session,
+        cache_control=cache_control,
     )
 
 
@@ -234,8 +238,8 @@ class StreamReader:
     """
 
     __slots__ = (
-        "_hide_usage", "_model_name", "_pattern", "_replacement", "_tier", "done", "failed",
-        "finished", "text_bytes", "usage", "usage_fault",
+        "_hide_usage", "_kept", "_model_name", "_pattern", "_replacement", "_room", "_tier", "done",
+        "failed", "finished", "text_bytes", "usage", "usage_fault",
     )  # fmt: skip
 
     def __init__(self, model_name: str, *, hide_usage: bool) -> None:
@@ -244,6 +248,8 @@ class StreamReader:
         self._pattern: bytes | None = None
         self._replacement = b""
         self._tier: str | None = None
+        self._kept: list[bytes] | None = None
+        self._room = 0
         self.usage: Usage | None = None
         self.usage_fault: str | None = None
         """What was wrong with the last usage that was reported."""
@@ -267,10 +273,29 @@ class StreamReader:
                 return True
         return False
 
+    def keep(self, most_bytes: int) -> None:
+        """Keep what comes, as the upstream sends it, unless it is more than so much."""
+        self._kept, self._room = [], most_bytes
+
+    @property
+    def kept(self) -> bytes | None:
+        """All that came; None if it was not to be kept, or was too much."""
+        return None if self._kept is None else b"".join(self._kept)
+
     def feed(self, block: bytes) -> bytes:
-        """A block of whole events, as the client should see it; nothing after the stream's end."""
+        """A block of whole events, as the client should see it; nothing after the stream's end.
+
+        Raises MalformedReply for an event that is plainly no JSON.
+        """
         if self.done:
             return b""
+        if block.count(b"\n\n") != block.count(b"}\n\n"):
+            _check_events(block)
+        if self._kept is not None:
+            self._room -= len(block)
+            self._kept.append(block)
+            if self._room < 0:
+                self._kept = None
         self.text_bytes += sum(map(len, _TEXT.findall(block)))
         if b'"usage"' in block and block.count(b'"usage"') != block.count(b'"usage":null'):
             block = self._take_usage(block)
@@ -336,8 +361,20 @@ def _check_chunk(data: bytes) -> str | None:
     return tier if isinstance(tier, str) else None
 
 
+def _check_events(block: bytes) -> None:
+    """Raises MalformedReply for data that is not whole.
+
+    Looked into only where an event does not end as JSON does: what is torn would be a crash in the
+    client's parser, where it could be an error that says what happened.
+    """
+    for event in sse.split(block):
+        data = sse.data_of(event)
+        if data and not data.endswith(b"}") and not is_whole(data):
+            raise MalformedReply("The upstream's stream has an event that is not JSON.")
+
+
 def is_whole(data: bytes) -> bool:
-    """Whether the data of a last event without its blank line is all there."""
+    """Whether the data of an event is all there."""
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError:

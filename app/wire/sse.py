@@ -12,6 +12,8 @@ from app.errors import MalformedReply
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 DONE = b"[DONE]"
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment: clients skip it, and the connection has not been silent."""
 
 _BOUNDARY = re.compile(rb"(?<=\n\n)|(?<=\r\n\r\n)")
 
@@ -19,31 +21,52 @@ _BOUNDARY = re.compile(rb"(?<=\n\n)|(?<=\r\n\r\n)")
 class EventBuffer:
     """Holds back the unfinished tail of a stream."""
 
-    __slots__ = ("_tail",)
+    __slots__ = ("_held", "_last", "_size")
 
     def __init__(self) -> None:
-        self._tail = b""
+        # In pieces: joined at every one, an event that comes in many would be copied as often.
+        self._held: list[bytes] = []
+        self._size = 0
+        self._last = b""
+        """The end of what is held: a boundary may be torn apart."""
 
     def feed(self, data: bytes) -> bytes:
         """Take what came in; give all whole events, b"" if there is none yet.
 
         Raises MalformedReply when one event grows past every bound.
         """
-        if self._tail:
-            data = self._tail + data
-        end = data.rfind(b"\n\n")
-        end = end + 2 if end >= 0 else 0
-        if b"\r\n\r\n" in data:
-            end = max(end, data.rfind(b"\r\n\r\n") + 4)
-        self._tail = data[end:]
-        if len(self._tail) > MAX_EVENT_BYTES:
+        end = _end_of_events(self._last + data) - len(self._last)
+        if end <= 0:
+            self._hold(data)
+            return b""
+        whole = data if end == len(data) else data[:end]
+        if self._held:
+            whole = b"".join([*self._held, whole])
+            self._held, self._size, self._last = [], 0, b""
+        if end < len(data):
+            self._hold(data[end:])
+        return whole
+
+    def _hold(self, data: bytes) -> None:
+        self._held.append(data)
+        self._size += len(data)
+        self._last = (self._last + data)[-3:]
+        if self._size > MAX_EVENT_BYTES:
             raise MalformedReply("The upstream's stream has an event without an end.")
-        return data[:end] if self._tail else data
 
     @property
     def tail(self) -> bytes:
         """What came after the last whole event."""
-        return self._tail
+        return b"".join(self._held)
+
+
+def _end_of_events(data: bytes) -> int:
+    """Where the last whole event ends, 0 if none does."""
+    end = data.rfind(b"\n\n")
+    end = end + 2 if end >= 0 else 0
+    if b"\r\n\r\n" in data:
+        end = max(end, data.rfind(b"\r\n\r\n") + 4)
+    return end
 
 
 def split(block: bytes) -> list[bytes]:

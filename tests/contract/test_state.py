@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import time
 
 import pytest
 
 from app.state.base import NEVER, Ask, Limit, Outcome, State
+from app.state.redis import RedisCounters
+from tests.redis_server import RedisServer
 
 _numbers = itertools.count()
 TOMORROW = time.time() + 86_400
@@ -179,6 +182,34 @@ async def test_a_quick_look_overlooks_nothing(state: State) -> None:
     await state.reserve(name(), (day,), Ask(400, 0))
     assert state.may_be_full((day,))
     assert state.may_be_full(both)
+
+
+@pytest.mark.parametrize("at_once", [1, 20])
+async def test_a_reservation_is_one_round_trip(redis_server: RedisServer, at_once: int) -> None:
+    """Of all its limits together; those of the same moment share it."""
+    redis = RedisCounters(redis_server.url, timeout_seconds=2)
+    await redis.greet()
+    limits = (usd(10**6), usd(10**6, "month"), rate(100), rate(10**6, "tokens"), slots(100))
+    await redis.reserve("new", name(), limits, Ask(1, 1))
+    try:
+        with socket.create_connection(("127.0.0.1", redis_server.port), 1.0) as looking:
+            before = _reads(looking)
+            for _ in range(3):
+                await asyncio.gather(
+                    *(redis.reserve("new", name(), limits, Ask(1, 1)) for _ in range(at_once))
+                )
+            assert _reads(looking) - before - 1 == 3, "one of them is the look"
+    finally:
+        await redis.close()
+
+
+def _reads(looking: socket.socket) -> int:
+    """How often the server has read from its clients."""
+    looking.sendall(b"INFO stats\r\n")
+    told = b""
+    while b"total_writes_processed" not in told:
+        told += looking.recv(65_536)
+    return int(told.partition(b"total_reads_processed:")[2].split()[0])
 
 
 async def test_a_million_dollars_are_exact(state: State) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from statistics import median
 from typing import Any
 
 import openai
@@ -32,6 +33,27 @@ async def test_leaving_a_stream(client: AsyncOpenAI, standard: Gateway, simulate
     assert exchange["events_sent"] < 100
     eventually(lambda: standard.metric("pointsman_requests_total", code="499") == before + 1)
     eventually(lambda: standard.metric("pointsman_requests_in_flight") == 0)
+
+
+async def test_how_soon_a_hang_up_reaches_the_upstream(
+    client: AsyncOpenAI, simulated: Control, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the clock that both processes share; the figure in docs/reliability.md is from here."""
+    simulate = {"x_simulate": {"chunks": 2000, "chunk_delay_seconds": 0.02}}
+    seconds = []
+    for _ in range(15):
+        simulated.clear()
+        stream = await client.chat.completions.create(
+            model="auto", messages=USER, stream=True, extra_body=simulate
+        )
+        await anext(aiter(stream))
+        left_at = time.monotonic()
+        await stream.close()
+        gone = await asyncio.to_thread(simulated.wait_for, lambda one: one["disconnected"])
+        seconds.append(gone["disconnected_monotonic"] - left_at)
+    with capsys.disabled():
+        print(f"\nhang-up to the upstream: median {median(seconds) * 1000:.1f} ms of 15")
+    assert median(seconds) < AT_ONCE_SECONDS
 
 
 async def test_leaving_a_stream_that_is_silent(client: AsyncOpenAI, simulated: Control) -> None:

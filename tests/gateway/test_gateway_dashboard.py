@@ -41,7 +41,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def config(url: str, **options: Any) -> str:
     settings = "".join(f", {name}: {value}" for name, value in options.items())
-    routes = "  thrifty: {{candidates: [small, medium], baseline: medium, router: null}}\n"
+    thrifty = "candidates: [small, medium], baseline: medium, cache: {{max_temperature: 1}}"
+    routes = f"  thrifty: {{{{{thrifty}, router: null}}}}\n"
     return f"{STANDARD}{routes}ledger: {{{{url: '{url}'{settings}}}}}\n"
 
 
@@ -261,6 +262,7 @@ def test_figures_on_the_page_are_the_ledgers(page: Page, url: str) -> None:
     assert shown_number(page.get_attribute("#saved", "title") or "") == pytest.approx(saved)
     expect(page.locator("#spend-sub")).to_contain_text(f"{SENT} requests")
     expect(page.locator("#health-sub")).to_contain_text("2 failed, 2 fallbacks")
+    expect(page.locator("#cache-lead")).to_contain_text(f"from the cache, 1 of {SENT}")
     expect(page.locator(".decision")).to_have_count(SENT)
     by_model = {
         row.locator("th").inner_text(): int(row.locator("td").first.inner_text())

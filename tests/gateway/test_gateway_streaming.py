@@ -129,6 +129,41 @@ async def test_unusual_events_pass_unchanged(standard: Gateway) -> None:
     assert answer.text == "".join(events).replace('"model":"m"', '"model":"small"')
 
 
+def chunk(*choices: dict[str, Any], **fields: Any) -> str:
+    frame = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return "data: " + orjson.dumps({**frame, "choices": choices, **fields}).decode() + "\n\n"
+
+
+def called(call: int, choice: int = 0, **fields: Any) -> dict[str, Any]:
+    delta = {"tool_calls": [{"index": call, **fields}]}
+    return {"index": choice, "delta": delta, "logprobs": None, "finish_reason": None}
+
+
+async def test_parallel_calls_of_several_choices_and_usage_survive_unchanged(
+    standard: Gateway,
+) -> None:
+    """Ids come once, indices count, arguments come in pieces and interleaved, and nothing of it is
+    gathered, renumbered or written anew."""
+    first = {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": ""}}
+    second = {"id": "call_b", "type": "function", "function": {"name": "g", "arguments": ""}}
+    usage = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16, "of_theirs": {"x": 1}}
+    events = [
+        chunk({"index": 0, "delta": {"role": "assistant", "content": None}}, usage=None),
+        chunk(called(0, **first), usage=None),
+        chunk(called(1, **second), called(0, 1, **{**first, "id": "call_c"}), usage=None),
+        chunk(called(1, function={"arguments": '{"a":'}), usage=None),
+        chunk(called(0, function={"arguments": '{"b": "\u00e9\\n'}), usage=None),
+        chunk(called(0, function={"arguments": '"}'}), called(1, function={"arguments": "1}"})),
+        chunk({"index": 0, "delta": {}, "finish_reason": "tool_calls"}),
+        chunk({"index": 1, "delta": {}, "finish_reason": "tool_calls"}),
+        chunk(usage=usage),
+        "data: [DONE]\n\n",
+    ]
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    answer = standard.chat(**asked, x_simulate={"raw_sse": events})
+    assert answer.text == "".join(events).replace('"model":"m"', '"model":"small"')
+
+
 async def test_events_torn_apart_are_put_together(standard: Gateway) -> None:
     chunk = '{"id":"x","object":"chat.completion.chunk","model":"m","choices":[{"index":0}]}'
     whole = f"data: {chunk}\n\n" * 3 + "data: [DONE]\n\n"

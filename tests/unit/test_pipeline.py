@@ -16,7 +16,7 @@ from app.accounting.limits import Limits
 from app.accounting.settlement import Settlement
 from app.catalog.model import Model, Prices
 from app.delivery.upstreams.base import Timeouts
-from app.errors import BudgetReserved
+from app.errors import BudgetReserved, InvalidField, LimitReached
 from app.exchange.record import Record
 from app.exchange.reply import Reply
 from app.exchange.request import Request
@@ -276,7 +276,7 @@ class Answering(Blocking):
 class Answer:
     status = 200
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = 0) -> bytes:
         usage = {"prompt_tokens": 10, "completion_tokens": 1_000_000}
         choice = {"index": 0, "message": {"role": "assistant", "content": "Yes."}}
         return orjson.dumps({"id": "c", "model": "s", "choices": [choice], "usage": usage})
@@ -306,3 +306,29 @@ async def test_a_second_reservation_has_a_name_of_its_own_and_both_are_one_decis
     counted = one.metrics.registry.get_sample_value
     for name in ("pointsman_decision_seconds_count", "pointsman_novelty_ratio_count"):
         assert counted(name, {"route": "auto"}) == 1
+
+
+async def test_explaining_counts_as_a_request_of_the_minute(world: Make) -> None:
+    """It may encode; it takes neither money nor a slot, so who has no money left may ask."""
+    one = world()
+    caller = Caller("k", limits=Limits(requests_per_minute=1, parallel_requests=1, in_all=0))
+    assert (await one.pipeline.explain(parsed("plain"), 0, caller))["model"] == "small"
+    with pytest.raises(LimitReached) as refused:
+        await one.pipeline.explain(parsed("unclear"), 0, caller)
+    assert dict(refused.value.headers)["x-pointsman-limit"] == "key requests_per_minute"
+    assert one.encoder.encoded == []
+
+
+async def test_a_request_refused_before_it_had_a_route_is_kept_of_who_has_a_key(
+    world: Make,
+) -> None:
+    pipeline = world().pipeline
+    kept: list[Record] = []
+    pipeline.settlement.ledger = kept  # type: ignore[assignment]
+    unknown = replace(parsed("plain"), model="nope")
+    error = InvalidField("`messages` is missing.", param="messages")
+    for caller in (ANONYMOUS, Caller("k", tags=("t",))):
+        assert (await pipeline.chat(unknown, caller)).status == 404
+        assert pipeline.refuse("r2", 0.0, error, caller).status == 400
+    told = [(one.request_id, one.route, one.key_id, one.tags, one.status) for one in kept]
+    assert told == [("r", "none", "k", ("t",), 404), ("r2", "none", "k", ("t",), 400)]

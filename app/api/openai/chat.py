@@ -8,6 +8,7 @@ from time import perf_counter
 
 from starlette.types import Receive, Scope, Send
 
+from app.accounting.caller import ANONYMOUS
 from app.api import wire
 from app.api.access import Access
 from app.api.asked import asked
@@ -18,7 +19,10 @@ from app.delivery.gate import Gate
 from app.errors import GatewayError, Overloaded
 from app.exchange.reply import StreamReply
 from app.exchange.request import Request
+from app.pipeline import Heeded
 from app.wire import openai_chat
+
+_SESSION_HEADERS = (b"x-session-id", b"x-conversation-id", b"x-claude-code-session-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +34,18 @@ class ChatDoor:
     gate: Gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = perf_counter()
+        started, caller = perf_counter(), ANONYMOUS
         active = self.serving.active
         pipeline = active.pipeline
         try:
             # Before the body: who has no key can't make the gateway hold one.
             caller = await self.access.caller(scope)
-            request = await read_request(scope, receive, active.config.server, started)
+            request = await read_request(
+                scope, receive, active.config.server, started, reads=pipeline.reads
+            )
         except GatewayError as error:
-            await wire.send_reply(send, pipeline.refuse(wire.new_request_id(), started, error))
+            refusal = pipeline.refuse(wire.new_request_id(), started, error, caller)
+            await wire.send_reply(send, refusal)
             return
         except wire.ClientGone:
             return
@@ -58,17 +65,27 @@ class ChatDoor:
                         else:
                             await wire.send_reply(send, reply)
                 except Overloaded as error:
-                    await wire.send_reply(send, pipeline.refuse(request.id, started, error))
+                    refusal = pipeline.refuse(request.id, started, error, caller)
+                    await wire.send_reply(send, refusal)
         except asyncio.CancelledError:
             if not pipeline.drain.over:
                 raise
             if reply is None:  # it waited at the gate
-                await wire.send_reply(send, pipeline.refuse(request.id, started, stopping()))
+                refusal = pipeline.refuse(request.id, started, stopping(), caller)
+                await wire.send_reply(send, refusal)
             # Else its client took its time: the connection is broken, which tells it.
 
 
-async def read_request(scope: Scope, receive: Receive, limits: Server, started: float) -> Request:
-    """A checked request. Raises CallerError or ClientGone."""
+async def read_request(
+    scope: Scope,
+    receive: Receive,
+    limits: Server,
+    started: float,
+    *,
+    reads: frozenset[Heeded] = frozenset(),
+) -> Request:
+    """A checked request, with those of its headers that somebody heeds. Raises CallerError or
+    ClientGone."""
     terms = asked(scope)
     body = await wire.read_body(
         receive, limit=limits.max_body_bytes, seconds=limits.body_timeout_seconds
@@ -80,6 +97,14 @@ async def read_request(scope: Scope, receive: Receive, limits: Server, started: 
         received=perf_counter(),
         max_images=limits.max_images,
         debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
+        session=_session(scope) if "session" in reads else None,
+        cache_control=wire.header(scope, b"cache-control") if "cache-control" in reads else None,
     )
     request.asked = terms
     return request
+
+
+def _session(scope: Scope) -> str | None:
+    """The conversation that a client names; an empty name is none."""
+    found = (wire.header(scope, name) for name in _SESSION_HEADERS)
+    return next((name.strip() for name in found if name and name.strip()), None)

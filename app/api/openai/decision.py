@@ -44,7 +44,13 @@ def doors(serving: Serving) -> APIRouter:
         active = serving.active
         server = active.config.server
         try:
-            chat = await read_request(request.scope, request.receive, server, perf_counter())
+            chat = await read_request(
+                request.scope,
+                request.receive,
+                server,
+                perf_counter(),
+                reads=active.pipeline.reads,
+            )
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)  # nobody reads it
         return await active.pipeline.explain(chat, neighbours, request.scope[CALLER])

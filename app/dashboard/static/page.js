@@ -141,6 +141,9 @@ function rows(id, made, columns) {
 }
 
 function shares({ models, names, total }) {
+  at("cache-lead").textContent = total.cached
+    ? `${percent(total.cached / total.requests)} answered from the cache, ${whole(total.cached)} of ${whole(total.requests)}.`
+    : "Nothing was answered from the cache.";
   rows("shares", models.map((one) => {
     const share = one.requests / total.requests;
     const bar = e("progress", { max: 1, value: share, "aria-hidden": "true", class: charts.hue(one.name, names.models).slice(2) });

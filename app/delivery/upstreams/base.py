@@ -16,8 +16,9 @@ class Answer(Protocol):
     deadline: float
     """On the loop's clock: when the upstream's total time is over."""
 
-    async def read(self) -> bytes:
-        """The whole body. Raises UpstreamTimeout, UpstreamCut or MalformedReply (too large)."""
+    async def read(self, most: int = ...) -> bytes:
+        """The whole body, of at most so many bytes once inflated. Raises UpstreamTimeout,
+        UpstreamCut or MalformedReply (too large)."""
         ...
 
     async def block(self) -> bytes:

@@ -5,7 +5,7 @@ from time import time
 import pytest
 
 from app.accounting.charges import charge
-from app.catalog.model import Model
+from app.catalog.model import Deployment, Model
 from app.catalog.prices import DatedPrices, Prices, today
 from app.exchange.record import Attempt, Record
 from app.exchange.usage import Usage
@@ -105,3 +105,24 @@ def test_the_day_is_the_one_it_came_in_on() -> None:
     record.at = time() - (time() % 86_400 + 60)
     charge(record, models, None)
     assert record.cost == 1_000
+
+
+def test_an_attempt_costs_what_the_deployment_that_was_asked_does() -> None:
+    dear, unknown = Prices(7 * 10**9, 7 * 10**9), None
+    places = (
+        Deployment("pair/a", "a", "m", SMALL.prices),
+        Deployment("pair/b", "b", "m", dear),
+        Deployment("pair/c", "c", "m", unknown),
+    )
+    models = {"pair": Model("pair", "a", "m", SMALL.prices, deployments=places)}
+    attempts = [
+        tried("pair", "cut", Usage(1_000, 0), deployment="pair/b"),
+        tried("pair", "ok", Usage(1_000, 0), deployment="pair/a"),
+    ]
+    record = record_of(*attempts, served="pair")
+    charge(record, models, None)
+    assert [each.cost for each in attempts] == [7_000_000, 1_000_000]
+    record = record_of(tried("pair", "ok", Usage(1, 1), deployment="pair/c"), served="pair")
+    (doubt,) = charge(record, models, None)
+    assert record.cost is None
+    assert "unknown" in doubt.message

@@ -62,7 +62,7 @@ def test_a_row_says_what_the_record_said() -> None:
         "attempts": [
             {"upstream": "sim", "model": "small", "outcome": "ok", "seconds": 0.1, "status": 200}
             | {"usage": None, "usage_fault": None, "charged": True, "text_bytes": 0}
-            | {"cost": None, "estimated": False}
+            | {"cost": None, "estimated": False, "deployment": None}
         ],
     }
     assert prompt_row(told) is None

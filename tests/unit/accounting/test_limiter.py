@@ -353,6 +353,24 @@ async def test_what_is_sure_to_be_refused_is_refused_before_it_is_decided() -> N
         world.limiter.foresee(world.limiter.applied(ANONYMOUS, "auto"))
 
 
+async def test_what_costs_no_money_counts_among_the_requests_of_a_minute_alone() -> None:
+    limits = Limits(requests_per_minute=2, parallel_requests=1, in_all=1_000, tokens_per_minute=1)
+    caller = Caller("k", limits=limits)
+    world = World({("gateway", ""): Limits(per_day=0)})
+    applied = world.limiter.applied(caller, "auto")
+    for number in range(2):
+        await world.limiter.count_at_once(f"d{number}", applied)
+    with pytest.raises(LimitReached) as refused:
+        await world.limiter.count_at_once("d2", applied)
+    assert told(refused.value)["x-pointsman-limit"] == "key requests_per_minute"
+    assert told(refused.value)["retry-after"] == "30"
+    assert told(refused.value)["x-ratelimit-remaining-requests"] == "0"
+    readings = {one.kind: world.state.peek(one) for one in applied.limits if one.kind != "requests"}
+    assert [(seen.used, seen.held) for seen in readings.values() if seen] == [(0, 0)] * 3
+    free = world.limiter.applied(ANONYMOUS, "auto")
+    await world.limiter.count_at_once("d3", free)
+
+
 async def test_warnings_from_the_soft_share_on() -> None:
     limits = Limits(per_day=1_000, in_all=10_000, soft_share=0.5)
     world = World({("gateway", ""): limits})

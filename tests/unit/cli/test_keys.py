@@ -53,3 +53,11 @@ def test_mistakes_say_what_is_meant(config: Path, arguments: str, told: str) -> 
     made = keys(config, "create", *arguments.split())
     assert made.exit_code == 2
     assert told in made.stderr
+
+
+def test_a_tag_that_nearly_has_limits_is_pointed_out(config: Path) -> None:
+    config.write_text(CONFIG + "tags: {batch: {limits: {usd_per_day: 5}}}\n")
+    made = keys(config, "create", "--tag", "btach")
+    assert made.exit_code == 0
+    assert "no entry of `tags` is named `btach` (did you mean `batch`?)" in made.stderr
+    assert "note" not in keys(config, "create", "--tag", "batch", "--tag", "eu").stderr

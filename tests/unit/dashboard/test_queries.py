@@ -42,7 +42,7 @@ def some(count: int = 400, seconds: float = 3_000) -> list[Record]:
                 number,
                 at=NOW - dice.random() * seconds,
                 route=dice.choice(("auto", "cheap")),
-                decision="fallback" if model == "large" else "learned",
+                decision={"large": "fallback", "small": "cached"}.get(model or "", "learned"),
                 model=model,
                 upstream=None if failed else "sim",
                 status=502 if failed else 200,
@@ -153,6 +153,7 @@ async def test_failures_fallbacks_and_upstreams(opened: Database) -> None:
     told = await overview(opened, wanted())
     assert told["total"]["failed"] == failed == told["total"]["statuses"]["502"]
     assert told["total"]["fallbacks"] == sum(row["decision"] == "fallback" for row in kept)
+    assert told["total"]["cached"] == sum(row["decision"] == "cached" for row in kept) > 0
     (upstream,) = told["upstreams"]
     assert (upstream["name"], upstream["attempts"]) == ("sim", len(kept))
     assert upstream["failed"] == failed == upstream["outcomes"]["server_error"]

@@ -42,7 +42,7 @@ class Answer:
         self.deadline = asyncio.get_running_loop().time() + 10
         self.closed = False
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = 0) -> bytes:
         return self._body
 
     async def block(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from app.delivery.upstreams.base import Timeouts
 from app.delivery.upstreams.http import HTTPAnswer, HTTPClient, HTTPUpstream
-from app.errors import ConnectFailed, UpstreamTimeout
+from app.errors import ConnectFailed, MalformedReply, UpstreamTimeout
 
 TIMES = Timeouts(connect=1, first_byte=30, idle=30, total=30)
 
@@ -29,11 +30,18 @@ async def _chunked(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def _packed(request: web.Request) -> web.Response:
+    """A body that is larger than its declared length says."""
+    packed = gzip.compress(b"x" * 1_000_000)
+    return web.Response(body=packed, headers={"content-encoding": "gzip"})
+
+
 @pytest.fixture
 async def base_url() -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_post("/whole", _whole)
     app.router.add_post("/chunked", _chunked)
+    app.router.add_post("/packed", _packed)
     app.router.add_post("/endless", _chunked)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -115,3 +123,19 @@ def test_secrets_are_recognised() -> None:
     upstream = HTTPUpstream("u", "http://x", credentials, TIMES, HTTPClient())
     assert upstream.mentions_secret(b"no such key: sk-12345678")
     assert not upstream.mentions_secret(b"Bearer of news, on time")
+
+
+@pytest.mark.parametrize("path", ["/whole", "/chunked", "/packed"])
+async def test_no_more_is_read_than_was_allowed(base_url: str, path: str) -> None:
+    async with HTTPClient() as client:
+        upstream = HTTPUpstream("u", base_url, {}, TIMES, client)
+        answer = await upstream.post(path, b"{}")
+        with pytest.raises(MalformedReply, match="too large"):
+            await answer.read(9)
+        answer.close()
+
+
+async def test_what_is_compressed_unasked_is_read_all_the_same(base_url: str) -> None:
+    async with HTTPClient() as client:
+        answer = await HTTPUpstream("u", base_url, {}, TIMES, client).post("/packed", b"{}")
+        assert await answer.read() == b"x" * 1_000_000

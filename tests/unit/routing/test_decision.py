@@ -136,3 +136,23 @@ def test_names_resolve() -> None:
         assert caught.value.param == "model"
     with pytest.raises(UnknownModel, match="did you mean `small`"):
         names.resolve("smal", ANONYMOUS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"needs": frozenset({"tools"})},
+        {"needs": frozenset({"json_schema"})},
+        {"input_tokens": 9_000},
+        {"max_output": 900},
+    ],
+)
+def test_no_fallback_is_in_a_plan_that_cannot_carry_it_out(change: dict[str, object]) -> None:
+    narrow = replace(SPARE, name="narrow", context_window=8_000, max_output=800)
+    wide = replace(LARGE, name="wide", capabilities=None)
+    facts = replace(FACTS, **change)  # type: ignore[arg-type]
+    offered = route(replace(LARGE, capabilities=None), fallbacks=(narrow, wide))
+    assert [model.name for model in by_rule(offered, facts, "r").plan] == ["large", "wide"]
+    offered = route(replace(SMALL, capabilities=frozenset()), fallbacks=(narrow,))
+    with pytest.raises(NoEligibleCandidate):
+        eligible(offered, facts)

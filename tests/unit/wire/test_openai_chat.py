@@ -228,3 +228,31 @@ def test_an_error_inside_the_stream_is_seen(event: bytes, failed: bool) -> None:
     reader.open(chunk())
     reader.feed(event)
     assert reader.failed is failed
+
+
+@pytest.mark.parametrize(
+    "torn", [b'data: {"id": "c", "choices": [{"ind\n\n', b"data: nonsense\n\n", b'data: "a\n\n']
+)
+def test_an_event_that_is_not_whole_ends_the_stream(torn: bytes) -> None:
+    reader = StreamReader("theirs", hide_usage=True)
+    reader.open(chunk())
+    with pytest.raises(MalformedReply):
+        reader.feed(chunk() + torn)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b": a comment\n\n",
+        b"event: ping\n\n",
+        b"data:\n\n",
+        b"data: [DONE]\n\n",
+        b'data: {"choices":[]}\r\n\r\n',
+        b'data: {"choices":[]} \n\n',
+        b'data: {"choices":\ndata: []}\n\n',
+    ],
+)
+def test_what_is_no_json_object_and_still_sound_passes(event: bytes) -> None:
+    reader = StreamReader("theirs", hide_usage=True)
+    reader.open(chunk())
+    assert reader.feed(chunk() + event) == chunk() + event

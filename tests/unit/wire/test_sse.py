@@ -39,3 +39,29 @@ def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     buffer.feed(b"data: " + b"x" * 90)
     with pytest.raises(MalformedReply):
         buffer.feed(b"x" * 10)
+
+
+def test_a_boundary_may_be_torn_anywhere() -> None:
+    for event in (b"data: x\n\n", b"data: x\r\n\r\n"):
+        buffer = sse.EventBuffer()
+        blocks = [buffer.feed(bytes([byte])) for byte in event]
+        assert blocks == [b""] * (len(event) - 1) + [event]
+
+
+class Counted(bytes):
+    """Counts how much of itself is copied when it is joined or added to."""
+
+    copied = 0
+
+    def __radd__(self, other: bytes) -> bytes:
+        Counted.copied += len(other)
+        return bytes(other) + bytes(self)
+
+
+def test_an_event_that_comes_in_many_pieces_is_not_copied_at_each() -> None:
+    """A drip of a large event would cost its square in time."""
+    buffer = sse.EventBuffer()
+    for _ in range(2000):
+        assert buffer.feed(Counted(b"x" * 100)) == b""
+    assert Counted.copied < 2000 * 100
+    assert len(buffer.feed(b"\n\n")) == 2000 * 100 + 2

@@ -1,0 +1,1 @@
+"""Answers given before, kept to be given again: exact and semantic, in memory and over Redis."""

@@ -1,0 +1,146 @@
+"""Staying with the model that knows a conversation, unless leaving it is worth more than its prompt
+cache; and leaving it for a stronger one when its tools keep failing.
+
+Only what changes for the price's sake is held back: where the objective takes a dearer model
+because this request is harder, it gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from app.accounting.caller import Caller
+from app.exchange.record import Record
+from app.exchange.request import Request
+from app.routing.conversation.failing import failing_results
+from app.routing.conversation.identity import Identity, identify
+from app.routing.conversation.sessions import Session, Sessions
+from app.routing.conversation.switching import LEAST_CACHED_TOKENS, Rest, saving
+from app.routing.decision import Decision
+from app.routing.facts import Facts
+from app.routing.objective import Option
+from app.routing.route import Affinity, Route
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One request's part in a conversation. `session` is None where nothing is known of it."""
+
+    terms: Affinity
+    sessions: Sessions
+    identity: Identity
+    facts: Facts
+    failures: int = 0
+    session: Session | None = None
+    _warm: int = 0
+    _escalates: bool = False
+
+    def __post_init__(self) -> None:
+        if self.session is not None and self._is_warm(self.session):
+            self._warm = min(self.session.warm_tokens, self.facts.input_tokens)
+
+    def _is_warm(self, session: Session) -> bool:
+        same = session.beginning == self.identity.beginning.hex()
+        return same and self.sessions.clock() - session.at < self.terms.warm_seconds
+
+    # --- deciding ----------------------------------------------------------------------------
+
+    def keep(self, decision: Decision) -> Decision:
+        """The decision as the conversation has it: `sticky` where it changes the model."""
+        able = [option for option in decision.options if option.eligible]
+        if len(able) < 2:
+            return decision
+        chosen = _of(able, decision.chosen.name)
+        stays = _of(able, self.session.model) if self.session is not None else None
+        if chosen is None:
+            return decision
+        if self._fails_again():
+            stronger = _stronger(able, stays or chosen)
+            if stronger is not None:
+                self._escalates = True
+                return _moved(decision, stronger, "escalated")
+        if stays is None or self.session is None or stays is chosen:
+            return decision
+        if self.session.escalated and chosen.quality <= stays.quality:
+            return _moved(decision, stays, "stays_escalated")
+        if chosen.price_rank >= stays.price_rank:
+            return decision
+        rest = Rest(self.facts.input_tokens, self._warm, self.terms.remaining_turns)
+        if rest.cached_tokens >= LEAST_CACHED_TOKENS and saving(stays, chosen, rest) <= 0:
+            return _moved(decision, stays, "prompt_cache")
+        return decision
+
+    def _fails_again(self) -> bool:
+        """Whether enough has failed since the last time that it was answered with a move."""
+        if not self.terms.escalate_after:
+            return False
+        seen = self.session.failures_seen if self.session is not None else 0
+        new = self.failures - seen if self.failures >= seen else self.failures
+        return new >= self.terms.escalate_after
+
+    # --- remembering -------------------------------------------------------------------------
+
+    def served(self, record: Record) -> None:
+        """Remember what served, once the answer has come."""
+        before = self.session
+        if record.model is None:
+            return
+        same = before is not None and before.model == record.model
+        escalated = self._escalates or (same and before is not None and before.escalated)
+        warm = self._warm_after(record, expected=self._warm if same else 0)
+        if not (warm or escalated or before is not None):
+            # Too short for a cache: there is nothing to stay for.
+            return
+        seen = before.failures_seen if before is not None else 0
+        session = Session(
+            model=record.model,
+            at=self.sessions.clock(),
+            warm_tokens=warm,
+            beginning=self.identity.beginning.hex(),
+            turns=1 + (before.turns if before is not None else 0),
+            escalated=escalated,
+            failures_seen=self.failures if self._escalates else min(seen, self.failures),
+        )
+        self.sessions.put(self.identity.key, session, self.terms.ttl_seconds)
+
+    def _warm_after(self, record: Record, expected: int) -> int:
+        """Tokens that the model may have cached now: all that passed, unless its report says that
+        it does not cache."""
+        usage = record.usage
+        if usage is None:
+            tokens = self.facts.input_tokens
+            return tokens if tokens >= LEAST_CACHED_TOKENS else 0
+        tokens = usage.input_tokens + usage.output_tokens
+        cached = usage.cached_tokens + usage.cache_write_tokens
+        if tokens < LEAST_CACHED_TOKENS or (not cached and expected >= LEAST_CACHED_TOKENS):
+            return 0
+        return tokens
+
+
+async def conversation(
+    request: Request, route: Route, facts: Facts, caller: Caller, sessions: Sessions
+) -> Conversation | None:
+    """The conversation of a request; None where the route does not care."""
+    terms = route.affinity
+    if terms is None:
+        return None
+    identity = identify(request, route.name, caller)
+    failures = failing_results(request.payload["messages"]) if facts.tool_results else 0
+    session = await sessions.get(identity.key, terms.ttl_seconds) if identity.follows else None
+    return Conversation(terms, sessions, identity, facts, failures, session)
+
+
+def _of(options: Sequence[Option], name: str) -> Option | None:
+    return next((option for option in options if option.model.name == name), None)
+
+
+def _stronger(options: Sequence[Option], than: Option) -> Option | None:
+    """The next better candidate, the cheapest of equals; None if there is none."""
+    better = [option for option in options if option.quality > than.quality]
+    return min(better, key=lambda option: (option.quality, option.price_rank), default=None)
+
+
+def _moved(decision: Decision, option: Option, reason: str) -> Decision:
+    plan = (option.model, *(model for model in decision.plan if model is not option.model))
+    return replace(decision, kind="sticky", reason=reason, plan=plan)
