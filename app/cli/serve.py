@@ -149,7 +149,7 @@ def _taken(loaded: Loaded, workers: int) -> Iterator[None]:
 @contextmanager
 def _simulated(config: Config) -> Iterator[None]:
     """The scripted upstreams of a config, each a child process that ends with this one."""
-    from app.assembly import SIMULATED_VARIABLE
+    from app.parts import SIMULATED_VARIABLE
 
     with ExitStack() as stack:
         for name, upstream in config.upstreams.items():

@@ -31,7 +31,8 @@ def served(simulated: Control, tmp_path: Path) -> Iterator[Any]:
         def start(drain: str, *arguments: str) -> Gateway:
             text = STANDARD.format(upstream=simulated.base_url)
             url = f"sqlite:///{tmp_path}/ledger.db"
-            text += f"server: {{drain: {{{drain}}}}}\nledger: {{url: '{url}'}}\n"
+            closed = drain if "}" in drain else drain + "}"
+            text += f"server: {{drain: {{{closed}}}\nledger: {{url: '{url}'}}\n"
             (tmp_path / "config.yaml").write_text(text)
             return _start(tmp_path, arguments, stack)
 
@@ -120,6 +121,21 @@ def test_what_outlasts_the_time_is_told_and_booked(served: Any) -> None:
     assert all(row["cost_nano"] > 0 and row["cost_estimated"] for row in rows.values())
     assert "Traceback" not in (log := one.new_log()), log
     assert "2 requests outlasted the time to end" in log
+
+
+def test_a_stream_that_is_yet_to_begin_is_told_too(served: Any) -> None:
+    one = served("timeout_seconds: 0.5}, keep_alive_comment_seconds: 0.1")
+    request = body(stream=True, x_simulate={"delay_seconds": 60})
+    with one.http.stream("POST", "/v1/chat/completions", json=request) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith(":")
+        one.process.send_signal(signal.SIGTERM)
+        rest = [line for line in lines if line]
+    assert '"gateway_stopping"' in rest[-1]
+    assert one.process.wait(15) == 0
+    (row,) = requests(one)
+    assert (row["status"], row["outcome"], row["cost_estimated"]) == (200, "stopped", True)
+    assert "Traceback" not in (log := one.new_log()), log
 
 
 def test_a_client_that_does_not_read_holds_nothing_up(served: Any) -> None:
