@@ -4,7 +4,7 @@
 # the secret that keys are hashed with, since it can't keep one:
 #
 #   docker build -t pointsman .
-#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8080:8080 \
+#   docker run --read-only --tmpfs /tmp --stop-timeout 40 -p 127.0.0.1:8080:8080 \
 #     -e POINTSMAN_ADMIN_KEY -e POINTSMAN_KEY_SECRET \
 #     -v ./my.yaml:/etc/pointsman/config.yaml:ro -v pointsman:/var/lib/pointsman pointsman
 #

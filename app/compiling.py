@@ -27,12 +27,12 @@ from app.delivery.cache.terms import Terms, cache_terms, is_semantic
 from app.delivery.terms import of_route
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
-from app.routing.artifact import Artifact, load_artifact
+from app.opened import Opened
+from app.routing.artifact import Artifact
 from app.routing.budget import Budget
 from app.routing.encoder.base import Encoder
 from app.routing.estimators.base import Candidate, Estimator
 from app.routing.estimators.prior import Prior
-from app.routing.estimators.remembered import Remembered
 from app.routing.guarantee import Guarantee, guarantee, known_names
 from app.routing.margin import Margin
 from app.routing.names import DEFAULT_ROUTE, Names
@@ -63,13 +63,16 @@ class Compiled:
     """What is answered from the cache, by the name of a route or model."""
     ready: Mapping[str, Ready] = field(default_factory=dict)
     """Prices that the file leaves out and a library knows, by deployment."""
+    opened: Opened = field(default_factory=Opened)
 
 
-def compile_config(loaded: Loaded) -> Compiled:
-    """Check what the file alone cannot show and build the runtime values.
+def compile_config(loaded: Loaded, before: Opened | None = None) -> Compiled:
+    """Check what the file alone cannot show and build the runtime values. What has not changed is
+    taken from what was opened `before`.
 
     Raises ConfigError, with every problem.
     """
+    opened = Opened(before)
     config, document = loaded.config, loaded.document
     folder = Path(document.file).parent
     problems: list[Problem] = []
@@ -78,7 +81,7 @@ def compile_config(loaded: Loaded) -> Compiled:
         if route.router is None or route.router in artifacts:
             continue
         try:
-            artifacts[route.router] = load_artifact(router_directory(route.router, folder))
+            artifacts[route.router] = opened.artifact(router_directory(route.router, folder))
         except ArtifactError as error:
             problems.append(document.problem(("routes", name, "router"), str(error)))
     problems += _unknown_likes(loaded, artifacts)
@@ -88,12 +91,12 @@ def compile_config(loaded: Loaded) -> Compiled:
         name: Model.compile(name, model, {place: one.prices for place, one in ready.items()})
         for name, model in config.models.items()
     }
-    names = _names(config, models, artifacts)
+    names = _names(config, models, artifacts, opened)
     problems += _blind_routes(loaded, names)
     encoder = None
     if is_semantic(config) or any(route.encode != "never" for route in names.routes.values()):
         try:
-            encoder = _encoder(config.encoder, folder)
+            encoder = opened.encoder(config.encoder, router_directory(config.encoder.model, folder))
         except ArtifactError as error:
             problems.append(document.problem(("encoder",), str(error)))
     problems += _foreign_encoders(loaded, artifacts, encoder)
@@ -111,7 +114,9 @@ def compile_config(loaded: Loaded) -> Compiled:
         *limit_checks.doubts(loaded, worker_count(config)),
     )
     cached = cache_terms(config, names, encoder.fingerprint if encoder else "")
-    return Compiled(config, models, names, encoder, keys, warnings, cached, ready)
+    return Compiled(
+        config, models, names, encoder, keys, warnings, cached, ready, opened.complete()
+    )
 
 
 def worker_count(config: schema.Config) -> int:
@@ -232,23 +237,18 @@ def _doubts(
                 )
 
 
-def _encoder(written: schema.Encoder, folder: Path) -> Encoder:
-    if written.backend == "onnx":
-        from app.routing.encoder.onnx import OnnxEncoder
-
-        return OnnxEncoder(router_directory(written.model, folder))
-    from app.routing.encoder.sentence_transformers import SentenceTransformersEncoder
-
-    return SentenceTransformersEncoder(written.model)
-
-
 def _names(
-    config: schema.Config, models: Mapping[str, Model], artifacts: Mapping[str, Artifact]
+    config: schema.Config,
+    models: Mapping[str, Model],
+    artifacts: Mapping[str, Artifact],
+    opened: Opened,
 ) -> Names:
     routes: dict[str, Route] = {}
     workers = worker_count(config)
     for name, written in config.routes.items():
-        route = _route(name, written, models, artifacts, config.encoder.cache_entries, workers)
+        route = _route(
+            name, written, models, artifacts, opened, config.encoder.cache_entries, workers
+        )
         for word in (name, *written.aliases):
             routes[word] = route
     return Names(routes, models)
@@ -259,6 +259,7 @@ def _route(
     written: schema.Route,
     models: Mapping[str, Model],
     artifacts: Mapping[str, Artifact],
+    opened: Opened,
     remembered: int,
     workers: int,
 ) -> Route:
@@ -274,7 +275,7 @@ def _route(
     if artifact is None:
         estimator = Prior(described)
     else:
-        estimator = Remembered(artifact.estimator(described), remembered)
+        estimator = opened.estimator(artifact, described, remembered)
     route = Route(
         name=name,
         candidates=candidates,

@@ -204,6 +204,14 @@ class NoDatabase(CallerError):
     code = "caller_no_database"
 
 
+class ConfigRefused(CallerError):
+    """The configuration that was to be loaded is wrong, or needs a restart; the one before goes
+    on. The message is what `pointsman check` says."""
+
+    status = 422
+    code = "caller_config_refused"
+
+
 class NotCached(CallerError):
     """The caller wants an answer from the cache or none, and there is none."""
 
@@ -395,6 +403,18 @@ class ContentRefused(UpstreamRefusedRequest):
 
 class GatewayFault(GatewayError):
     """A failure of Pointsman's own."""
+
+
+class GatewayStopping(GatewayFault):
+    """The process ends, and the request outlasted the time it was given; another one may serve."""
+
+    status = 503
+    code = "gateway_stopping"
+    outcome = "stopped"
+    """How a stream is booked that was cut off for this."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=[("retry-after", "1"), ("connection", "close")])
 
 
 class Overloaded(GatewayFault):

@@ -24,6 +24,7 @@ from app.delivery.cache.answers import AnswerCache, Place
 from app.delivery.cache.replay import Hit
 from app.delivery.continuation import Continuing, Relaying, is_plain
 from app.delivery.deployments import Deployments
+from app.delivery.drain import Drain, stopping
 from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
@@ -33,6 +34,7 @@ from app.errors import (
     BudgetReserved,
     GatewayError,
     GatewayFault,
+    GatewayStopping,
     UpstreamRefusedRequest,
 )
 from app.exchange.headers import headers
@@ -75,6 +77,7 @@ class Pipeline:
     comment_seconds: float | None = None
     """How long a stream may be silent before it begins."""
 
+    drain: Drain = field(default_factory=Drain)
     reads: frozenset[Heeded] = field(init=False)
     """The request headers that somebody in here heeds."""
 
@@ -111,6 +114,8 @@ class Pipeline:
         except GatewayError as error:
             return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
+            if self.drain.over:
+                return self._refused(record, decision, stopping(), debug=request.debug)
             self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still answer in the envelope
@@ -320,9 +325,11 @@ class Pipeline:
 
         relay: Relaying
         if decision.terms.continues and is_plain(request.payload):
-            relay = Continuing(request, opened, following, noted=noted, ended=ended)
+            relay = Continuing(
+                request, opened, following, noted=noted, ended=ended, drain=self.drain
+            )
         else:
-            relay = Relay(opened, whole)
+            relay = Relay(opened, whole, self.drain)
         after.opened(opened.reader)
         return relay
 
@@ -346,10 +353,15 @@ class Pipeline:
             return sse.event(self._refused(record, decision, _told(request, error)).body)
 
         def gone() -> None:
-            self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
+            if self.drain.over:
+                self.settlement.settle(record, decision, GatewayStopping.outcome, 200)
+            else:
+                self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
 
         seconds = self.comment_seconds or 0.0
-        waiting = Waiting(delivery, seconds, began=began, failed=failed, gone=gone)
+        waiting = Waiting(
+            delivery, seconds, began=began, failed=failed, gone=gone, drain=self.drain
+        )
         told = headers(record, debug=request.debug)
         reply = StreamReply(waiting.events(), waiting.close, None, told)
         return reply

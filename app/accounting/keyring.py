@@ -91,6 +91,14 @@ class Keyring:
         self.stored.update(changed)
         self.awaits = False
 
+    def adopt(self, written: Keyring) -> None:
+        """The keys of another reading of the YAML, in place of its own; those of the database
+        stay. Both must be of one key secret as long as there is a database."""
+        self.hasher = written.hasher
+        self.declared = written.declared
+        self.allow_anonymous = written.allow_anonymous
+        self._admin_digest = written._admin_digest
+
     def limits(self) -> Iterator[Limits | None]:
         """Of every key."""
         for key in (*self.declared.values(), *self.stored.values()):

@@ -89,7 +89,7 @@ class Hold:
 
 class Limiter:
     """Every limit of a gateway over one state. `own` are the limits that the YAML gives to the
-    gateway, to routes and to tags; a key's come with its caller."""
+    gateway, to routes, tags and keys; a key's come with its caller, and are here to be known of."""
 
     def __init__(
         self,
@@ -273,13 +273,30 @@ class Limiter:
 
     # --- what had been spent -----------------------------------------------------------------
 
-    async def load(self, source: SpentSource) -> None:
-        """Go on from what a ledger says has been spent in the periods that run."""
+    async def load(self, source: SpentSource, former: Limiter | None = None) -> None:
+        """Go on from what a ledger says has been spent in the periods that run; after a `former`
+        one over the same state, only for the budgets that it did not have."""
         rows = await source(self._periods)
+        if former is not None:
+            new = self._budgets() - former._budgets()
+            rows = [row for row in rows if (row.scope, row.name, row.period) in new]
         await self.state.load(
             # A ceiling is of no matter here; what is known is only what has been spent.
-            [(self._budget(row.scope, row.name, row.period, 0), row.nano) for row in rows]
+            [(self._budget(row.scope, row.name, row.period, 0), row.nano) for row in rows],
+            whole=former is not None,
         )
+
+    def has_new_budgets(self, former: Limiter) -> bool:
+        """Whether the gateway, a route or a tag has a budget that it did not have."""
+        return bool(self._budgets() - former._budgets())
+
+    def _budgets(self) -> set[tuple[Scope, str, PeriodName]]:
+        return {
+            (scope, name, period)
+            for (scope, name), limits in self._own.items()
+            for period, attribute, _ in _BUDGETS
+            if getattr(limits, attribute) is not None
+        }
 
 
 def _counting(named: Iterable[Named]) -> Applied | None:

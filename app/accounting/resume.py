@@ -9,7 +9,7 @@ from importlib import import_module
 
 from app.accounting.keyring import Keyring
 from app.accounting.ledger import Ledger
-from app.accounting.limiter import Limiter, Spent
+from app.accounting.limiter import Limiter, Spent, SpentSource
 from app.accounting.periods import Period, PeriodName
 from app.errors import KeysUnavailable
 from app.telemetry.logs import log
@@ -65,14 +65,8 @@ async def _resume(
         return
     # What died before it was booked is booked first: it was spent all the same.
     await ledger.caught_up.wait()
-    # SQLAlchemy takes half a second to load; requests need not wait for it.
-    await asyncio.to_thread(import_module, "app.accounting.spend")
-    from app.accounting import spend
+    spent = await _source(ledger)
     from app.accounting.database import UNAVAILABLE
-
-    async def spent(periods: Mapping[PeriodName, Period]) -> list[Spent]:
-        rows = await spend.since(ledger.place.url, {n: p.start for n, p in periods.items()})
-        return [Spent(scope, name, period, nano) for scope, name, period, nano in rows]
 
     while True:
         try:
@@ -85,3 +79,27 @@ async def _resume(
             return
         else:
             return
+
+
+async def take_up(limiter: Limiter, former: Limiter, ledger: Ledger | None) -> None:
+    """Tell a limiter what had been spent under the budgets that the one before it did not have.
+    If the ledger can't be read soon, they begin at 0."""
+    if ledger is None or not limiter.has_new_budgets(former):
+        return
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await limiter.load(await _source(ledger), former)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the new limits are better than none
+        log.warning("new budgets begin at 0: the ledger can't be read (%s)", type(error).__name__)
+
+
+async def _source(ledger: Ledger) -> SpentSource:
+    # SQLAlchemy takes half a second to load; requests need not wait for it.
+    await asyncio.to_thread(import_module, "app.accounting.spend")
+    from app.accounting import spend
+
+    async def spent(periods: Mapping[PeriodName, Period]) -> list[Spent]:
+        rows = await spend.since(ledger.place.url, {n: p.start for n, p in periods.items()})
+        return [Spent(scope, name, period, nano) for scope, name, period, nano in rows]
+
+    return spent

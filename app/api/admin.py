@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from time import time
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -15,6 +15,7 @@ from app.accounting.key_account import account, account_of_declared
 from app.accounting.key_watch import KeyWatch
 from app.api import wire
 from app.api.access import CALLER, Access
+from app.api.serving import Serving
 from app.config import schema
 from app.config.load import first_mistake
 from app.config.names import nearest
@@ -45,14 +46,15 @@ class Rotation(schema.Written):
     """How long the text before goes on."""
 
 
-def doors(
-    access: Access, watch: KeyWatch | None, declared: Sequence[schema.Key], names: Names
-) -> APIRouter:
+def doors(access: Access, watch: KeyWatch | None, serving: Serving) -> APIRouter:
     router = APIRouter(prefix="/admin/keys", tags=["keys"], dependencies=[Depends(access.admin)])
-    fixed = {key.id: key for key in declared}
+
+    def fixed() -> dict[str, schema.Key]:
+        """The keys of the YAML."""
+        return {key.id: key for key in serving.active.config.keys}
 
     def changeable(key_id: str) -> str:
-        if key_id in fixed:
+        if key_id in fixed():
             raise FixedKey(f"Key {key_id} is declared in the configuration: change it there.")
         return key_id
 
@@ -60,7 +62,7 @@ def doors(
                  openapi_extra=_takes(_EXAMPLE))  # fmt: skip
     async def create(request: Request) -> dict[str, Any]:
         terms = await _read(request, schema.KeyTerms)
-        _check(terms, names)
+        _check(terms, serving.pipeline.names)
         async with _open(watch) as store:
             key, text = await store.create(terms)
         _log(request, "made", key.id)
@@ -73,13 +75,13 @@ def doors(
         if watch is not None:
             async with _open(watch, writes=False) as store:
                 kept = [account(key, now) for key in await store.all()]
-        told = [account_of_declared(key, now) for key in declared]
+        told = [account_of_declared(key, now) for key in fixed().values()]
         return {"object": "list", "data": told + kept}
 
     @router.get("/{key_id}", summary="One of them")
     async def key(key_id: str) -> dict[str, Any]:
-        if key_id in fixed:
-            return account_of_declared(fixed[key_id], time())
+        if (declared := fixed().get(key_id)) is not None:
+            return account_of_declared(declared, time())
         async with _open(watch, writes=False) as store:
             return account(await store.get(key_id), time())
 
@@ -87,7 +89,7 @@ def doors(
                   openapi_extra=_takes(_EXAMPLE))  # fmt: skip
     async def change(request: Request, key_id: str) -> dict[str, Any]:
         terms = await _read(request, schema.KeyTerms)
-        _check(terms, names)
+        _check(terms, serving.pipeline.names)
         async with _open(watch) as store:
             changed = await store.change(changeable(key_id), terms)
         _log(request, "changed", key_id)

@@ -13,6 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.serving import Serving
 from app.api.wire import new_request_id
 from app.wire.openai_chat import error_body
 
@@ -37,10 +38,12 @@ def _without_upgrade(data: bytes) -> bytes:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Reads its time limit from the lifespan's state (`header_timeout_seconds`)."""
+    """Reads its time limits from the configuration in service (`serving`, of the lifespan)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if (serving := self.app_state.get("serving")) is not None:
+            self.timeout_keep_alive = serving.active.config.server.keep_alive_seconds
         self._head_pending = True
         self._head_bytes = 0
         self._in_body = False
@@ -139,7 +142,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal = (431, "caller_headers_too_large", message)
 
     def _start_head_timer(self) -> None:
-        seconds = self.app_state.get("header_timeout_seconds", _DEFAULT_HEADER_SECONDS)
+        serving: Serving | None = self.app_state.get("serving")
+        seconds = _DEFAULT_HEADER_SECONDS
+        if serving is not None:
+            seconds = serving.active.config.server.header_timeout_seconds
         self._head_timer = self.loop.call_later(seconds, self._head_too_slow)
 
     def _stop_head_timer(self) -> None:

@@ -23,7 +23,7 @@ from app.api import deployments, probes, wire
 from app.api.access import CALLER, Access
 from app.api.openai import decision, models
 from app.api.openai.chat import ChatDoor
-from app.config.schema import Server
+from app.api.serving import Serving
 from app.delivery.gate import Gate
 from app.errors import (
     CallerError,
@@ -33,7 +33,6 @@ from app.errors import (
     MethodNotAllowed,
     UnknownPath,
 )
-from app.pipeline import Pipeline
 from app.telemetry.logs import CHAT_PATH as CHAT
 from app.telemetry.logs import log, other_line
 
@@ -86,7 +85,7 @@ class Gateway(FastAPI):
 
 
 def application(
-    pipeline: Pipeline, limits: Server, access: Access, lifespan: Lifespan | None = None
+    serving: Serving, access: Access, gate: Gate, lifespan: Lifespan | None = None
 ) -> Gateway:
     """Every door of the gateway."""
     app = Gateway(
@@ -98,20 +97,14 @@ def application(
         redirect_slashes=False,
     )
     app.access = access
-    gate = Gate(
-        limits.max_concurrent_requests,
-        queue=limits.queue_requests,
-        seconds=limits.queue_seconds,
-        metrics=pipeline.metrics,
-    )
-    chat = ChatDoor(pipeline, limits, access, gate)
+    chat = ChatDoor(serving, access, gate)
     app.hot = {("POST", CHAT): chat}
     # Also in the table, for 405 on other methods and for who mounts the application.
     app.router.routes.append(Route(CHAT, chat, methods=["POST"]))
-    app.include_router(models.doors(pipeline.names))
-    app.include_router(decision.doors(pipeline, limits))
-    app.include_router(deployments.doors(access, pipeline.deployments))
-    app.include_router(probes.doors(pipeline.metrics, access, pipeline.readiness))
+    app.include_router(models.doors(serving))
+    app.include_router(decision.doors(serving))
+    app.include_router(deployments.doors(access, serving.pipeline.deployments))
+    app.include_router(probes.doors(serving, access))
     app.add_exception_handler(GatewayError, _refused)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,9 +69,12 @@ def command(
 ) -> None:
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
+    from uvicorn.config import STARTUP_FAILURE
 
     from app.accounting.declared import HOST_VARIABLE
     from app.accounting.place import Place
+    from app.api.server import Server
+    from app.api.workers import Workers
     from app.assembly import ACCESS_VARIABLE, CONFIG_VARIABLE, FORMAT_VARIABLE, LOG_VARIABLE
     from app.compiling import WORKERS_VARIABLE
     from app.telemetry.logs import configure
@@ -91,10 +95,11 @@ def command(
     configure(log_level.upper(), log_format)
     with ExitStack() as stack:
         stack.enter_context(_shared_metrics(workers))
+        stack.enter_context(_taken(loaded, workers))
         stack.enter_context(_simulated(loaded.config))
         app = _application(loaded, workers, access_log=access_log)
         click.echo(f"Pointsman on http://{host}:{port} (config {file})", err=True)
-        uvicorn.run(
+        config = uvicorn.Config(
             app,
             factory=workers > 1,
             host=host,
@@ -110,9 +115,15 @@ def command(
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=int(server.keep_alive_seconds),
-            timeout_graceful_shutdown=30,
             backlog=4096,
         )
+        if workers > 1:
+            Workers(config, [config.bind_socket()]).run()
+            return
+        one = Server(config)
+        one.run()
+        if not one.started:
+            sys.exit(STARTUP_FAILURE)
 
 
 def _application(loaded: Loaded, workers: int, *, access_log: bool) -> FastAPI | str:
@@ -147,9 +158,23 @@ def _shared_metrics(workers: int) -> Iterator[None]:
 
 
 @contextmanager
+def _taken(loaded: Loaded, workers: int) -> Iterator[None]:
+    """With several workers, a copy of the configuration for those that start later."""
+    from app import taken
+
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="pointsman-config-") as directory:
+        os.environ[taken.VARIABLE] = str(Path(directory) / "config")
+        taken.keep(1, loaded.document.source)
+        yield
+
+
+@contextmanager
 def _simulated(config: Config) -> Iterator[None]:
     """The scripted upstreams of a config, each a child process that ends with this one."""
-    from app.assembly import SIMULATED_VARIABLE
+    from app.parts import SIMULATED_VARIABLE
 
     with ExitStack() as stack:
         for name, upstream in config.upstreams.items():

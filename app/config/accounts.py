@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import (
     AfterValidator,
     Field,
+    PlainSerializer,
     model_validator,
 )
 
@@ -119,7 +120,20 @@ def _database_url(text: str) -> str:
     return text
 
 
-DatabaseURL = Annotated[str, AfterValidator(_database_url)]
+def _without_password(url: str) -> str:
+    head, at, place = url.rpartition("@")
+    scheme, _, who = head.partition("://")
+    user, colon, _ = who.partition(":")
+    masked = f"{scheme}://{user}{colon and ':**********'}{at}{place}" if at else url
+    # A driver takes a password after the question mark as well.
+    path, question, _ = masked.partition("?")
+    return path + (question and "?**********")
+
+
+DatabaseURL = Annotated[
+    str, AfterValidator(_database_url), PlainSerializer(_without_password, when_used="json")
+]
+"""Told without its password."""
 
 
 class Ledger(Written):

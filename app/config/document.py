@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ class Document:
     lines: dict[KeyPath, int]
     unset: list[Problem] = field(default_factory=list)
     """Variables that are missing; what names them stands in `values` as it was written."""
+    source: bytes = field(default=b"", repr=False)
+    """The file, byte by byte."""
+
+    @property
+    def digest(self) -> str:
+        """What `sha256sum` says of the file."""
+        return sha256(self.source).hexdigest()
 
     def line(self, path: KeyPath) -> int | None:
         """Line of a key, or of the nearest key above it."""
@@ -57,14 +65,18 @@ def dotted(path: KeyPath) -> str:
 def read(file: Path, environment: Mapping[str, str]) -> Document:
     """Parse a file. Raises ConfigError where it is no YAML."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        source = file.read_bytes()
+    except OSError as error:
         raise ConfigError([Problem(str(file), None, "", f"can't be read: {error}")]) from error
-    return parse(text, str(file), environment)
+    return parse(source, str(file), environment)
 
 
-def parse(text: str, file: str, environment: Mapping[str, str]) -> Document:
+def parse(source: str | bytes, file: str, environment: Mapping[str, str]) -> Document:
     """Parse YAML text; `file` is only named in errors."""
+    try:
+        text = source if isinstance(source, str) else source.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(file, None, "", f"can't be read: {error}")]) from error
     try:
         tree = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
@@ -77,7 +89,7 @@ def parse(text: str, file: str, environment: Mapping[str, str]) -> Document:
         raise ConfigError(
             [Problem(file, 1, "", "must be a mapping with `upstreams`, `models` and `routes`")]
         )
-    document = Document(file, {}, {(): 1})
+    document = Document(file, {}, {(): 1}, source=text.encode())
     document.values = _plain(tree, (), document, environment)
     return document
 

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SecretStr,
     StringConstraints,
 )
@@ -146,7 +147,12 @@ Day = Annotated[date, BeforeValidator(_day)]
 Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=9)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 KeyId = Annotated[str, AfterValidator(_key_id), Field(json_schema_extra={"pattern": _KEY_ID})]
-KeyHash = Annotated[str, AfterValidator(_key_hash), Field(json_schema_extra={"pattern": _KEY_HASH})]
+KeyHash = Annotated[
+    str,
+    AfterValidator(_key_hash),
+    PlainSerializer(lambda _: "**********", when_used="json"),
+    Field(json_schema_extra={"pattern": _KEY_HASH}),
+]
 TagName = Annotated[Name, AfterValidator(_tag)]
 Names = Annotated[list[Name], Field(max_length=1000)]
 Capability = Literal[

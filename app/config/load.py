@@ -36,6 +36,11 @@ def load(file: Path, environment: Mapping[str, str] | None = None) -> Loaded:
     return _checked(documents.read(file, os.environ if environment is None else environment))
 
 
+def load_copy(source: bytes, file: str) -> Loaded:
+    """The same from the bytes that a file had once."""
+    return _checked(documents.parse(source, file, os.environ))
+
+
 def loads(text: str, environment: Mapping[str, str] | None = None) -> Loaded:
     """The same from text."""
     return _checked(documents.parse(text, "<config>", environment or {}))

@@ -53,6 +53,24 @@ from app.config.prices import SizedRates as SizedRates
 from app.config.telemetry import Tracing as Tracing
 
 
+class Drain(Written):
+    """How a gateway ends that is told to, by SIGTERM or Ctrl-C."""
+
+    delay_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=600,
+        description="How long it serves on as not ready, so that load balancers notice. "
+        "Kubernetes takes some 5 s.",
+    )
+    timeout_seconds: float = Field(
+        default=30,
+        ge=0,
+        le=86_400,
+        description="How long after that requests and streams have to end; then they are cut off.",
+    )
+
+
 class Server(Written):
     """How the gateway itself listens and what it accepts."""
 
@@ -95,6 +113,11 @@ class Server(Written):
     )
     queue_seconds: Seconds = Field(
         default=5, description="How long one may wait; then, or where the queue is full: 503."
+    )
+    drain: Drain = Drain()
+    watch_config: bool = Field(
+        default=False,
+        description="Look at this file once a second, and serve by it anew when it has changed.",
     )
 
 

@@ -45,8 +45,11 @@ _DATA = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _NAME = Annotated[str | None, Query(max_length=200)]
 
 
-def doors(source: Source, guard: Callable[[Request], Any], evidence: Evidence) -> APIRouter:
-    """`guard` raises for who may not see data; `evidence` knows whether it is shown text."""
+def doors(
+    source: Source, guard: Callable[[Request], Any], evidence: Callable[[], Evidence]
+) -> APIRouter:
+    """`guard` raises for who may not see data; `evidence`, asked for each time, knows whether it is
+    shown text."""
     router = APIRouter()
     data = APIRouter(prefix="/dashboard/data", tags=["dashboard"], dependencies=[Depends(guard)])
     assets = Assets()
@@ -97,7 +100,7 @@ def doors(source: Source, guard: Callable[[Request], Any], evidence: Evidence) -
         async with source.ledger() as database:
             from app.dashboard.decisions import decision
 
-            found = await decision(database, request_id, evidence)
+            found = await decision(database, request_id, evidence())
         if found is None:
             raise UnknownRequest("There is no such request in the ledger, or no longer.")
         return _json(found)

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from app.delivery.attempt import Opened
+from app.delivery.drain import Drain
 from app.delivery.relay import Relay
 from app.errors import UpstreamError
 from app.exchange.request import Request
@@ -97,9 +98,10 @@ class Continuing:
         *,
         noted: Callable[[Opened, str], None],
         ended: Callable[[str], None],
+        drain: Drain | None = None,
     ) -> None:
         self._request, self._following = request, following
-        self._noted, self._ended = noted, ended
+        self._noted, self._ended, self._drain = noted, ended, drain
         self._text = ""
         self._outcome = "client_gone"
         self._over = False
@@ -110,7 +112,7 @@ class Continuing:
     def _take(self, opened: Opened) -> None:
         opened.reader.keep(MOST_BYTES)
         self._opened = opened
-        self._relay = Relay(opened, self._part_ended, raises=True)
+        self._relay = Relay(opened, self._part_ended, self._drain, raises=True)
 
     def _part_ended(self, outcome: str) -> None:
         self._outcome = outcome

@@ -19,12 +19,24 @@ class Gate:
     """
 
     def __init__(
-        self, most: int | None, *, queue: int, seconds: float, metrics: Metrics | None = None
+        self,
+        most: int | None = None,
+        *,
+        queue: int = 0,
+        seconds: float = 1,
+        metrics: Metrics | None = None,
     ) -> None:
         self._most, self._queue, self._seconds = most, queue, seconds
         self._metrics = metrics
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.inside = 0
+
+    def configure(self, most: int | None, *, queue: int, seconds: float) -> None:
+        """Other bounds from now on, for those too who wait."""
+        self._most, self._queue, self._seconds = most, queue, seconds
+        while self._waiting and (most is None or self.inside < most):
+            self.inside += 1
+            self._waiting.popleft().set_result(None)
 
     @property
     def queued(self) -> int:
@@ -59,8 +71,8 @@ class Gate:
         self._leave()
 
     def _leave(self) -> None:
-        """Hand the place on to who has waited longest."""
-        if self._waiting:
+        """Hand the place on to who has waited longest, if it is still one."""
+        if self._waiting and (self._most is None or self.inside <= self._most):
             self._waiting.popleft().set_result(None)
         else:
             self.inside -= 1

@@ -9,23 +9,36 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from app.delivery.attempt import Opened, withhold_secrets
+from app.delivery.drain import Drain, stopping
 from app.delivery.health import Verdict
-from app.errors import UpstreamCut, UpstreamError, UpstreamReportedError
+from app.errors import (
+    GatewayError,
+    GatewayStopping,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamReportedError,
+)
 from app.wire import sse
 from app.wire.openai_chat import before_error, error_body, is_whole
 
 
 class Relay:
     """Hands an opened stream on. `ended` is called once, with the outcome, however it ends:
-    `ok`, `client_gone`, an UpstreamError's outcome, or `failed`.
+    `ok`, `client_gone`, an UpstreamError's outcome, `stopped`, or `failed`.
 
     `raises` hands an upstream's failure to who reads, in place of an error event.
     """
 
     def __init__(
-        self, opened: Opened, ended: Callable[[str], None], *, raises: bool = False
+        self,
+        opened: Opened,
+        ended: Callable[[str], None],
+        drain: Drain | None = None,
+        *,
+        raises: bool = False,
     ) -> None:
         self._opened = opened
+        self._drain = drain or Drain()
         self._raises = raises
         self._ended: Callable[[str], None] | None = ended
         self._outcome = "client_gone"
@@ -67,7 +80,11 @@ class Relay:
             self._late = asyncio.get_running_loop().time() >= answer.deadline
             if self._raises:
                 raise
-            yield sse.event(error_body(error.message, error.type, None, error.code))
+            yield _told(error)
+        except asyncio.CancelledError:
+            if not self._drain.over:
+                raise
+            yield stopped_event()
         except Exception:
             self._outcome = "failed"
             raise
@@ -95,6 +112,8 @@ class Relay:
         ended, self._ended = self._ended, None
         if reader.done and not reader.failed:
             self._outcome = "ok"  # who leaves after the end has had the answer
+        elif self._drain.over and self._outcome == "client_gone":
+            self._outcome = GatewayStopping.outcome
         try:
             ended(self._outcome)
         finally:
@@ -106,6 +125,15 @@ class Relay:
             return
         usage = self._opened.reader.usage
         verdict: Verdict = "ok" if self._outcome == "ok" else "failed"
-        if self._outcome == "client_gone" or self._late:
+        if self._outcome in ("client_gone", GatewayStopping.outcome) or self._late:
             verdict = "unknown"
         seat.end(verdict, None if usage is None else usage.input_tokens + usage.output_tokens)
+
+
+def stopped_event() -> bytes:
+    """The last word to a client whose stream is cut off because the gateway ends."""
+    return _told(stopping())
+
+
+def _told(error: GatewayError) -> bytes:
+    return sse.event(error_body(error.message, error.type, None, error.code))

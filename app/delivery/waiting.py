@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from app.delivery.attempt import Opened
 from app.delivery.continuation import Relaying
+from app.delivery.drain import Drain
+from app.delivery.relay import stopped_event
 from app.wire import sse
 
 Result = TypeVar("Result")
@@ -56,10 +58,12 @@ class Waiting:
         began: Callable[[Opened], Relaying],
         failed: Callable[[Exception], bytes],
         gone: Callable[[], None],
+        drain: Drain | None = None,
     ) -> None:
         self._delivery = delivery
         self._seconds = seconds
         self._began, self._failed, self._gone = began, failed, gone
+        self._drain = drain or Drain()
         self._relay: Relaying | None = None
         self._told = False
 
@@ -67,7 +71,13 @@ class Waiting:
         """Blocks of whole events and comments for the client."""
         while not self._delivery.done():
             yield sse.KEEP_ALIVE
-            await asyncio.wait([self._delivery], timeout=self._seconds)
+            try:
+                await asyncio.wait([self._delivery], timeout=self._seconds)
+            except asyncio.CancelledError:
+                if not self._drain.over:
+                    raise
+                yield stopped_event()
+                return
         try:
             opened = self._delivery.result()
         except Exception as error:  # noqa: BLE001 - a bug of ours must still be told

@@ -37,6 +37,10 @@ class Margin:
         self._share = share
         self.value = most
 
+    def succeed(self, former: Margin) -> None:
+        """Go on from where the same route's margin is."""
+        self.value = min(max(former.value, LEAST * self._most), self._most)
+
     def count(self, *, encoded: bool) -> None:
         """A prompt that had no vector yet was encoded, or was decided by its words."""
         moved = self.value * math.exp(STEP * (self._share - encoded))

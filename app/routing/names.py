@@ -49,6 +49,13 @@ class Names:
         hint = nearest(name[:128], self._targets) or "see GET /v1/models"
         raise UnknownModel(f"No model or route named `{name[:128]}`; {hint}", param="model")
 
+    def succeed(self, former: Names) -> None:
+        """Each route goes on from where the one of its name is in the configuration before."""
+        for name, route in self.routes.items():
+            before = former.routes.get(name)
+            if before is not None and name == route.name == before.name:
+                route.succeed(before)
+
     def permits(self, caller: Caller, name: str) -> bool:
         """Whether a name is known and open to a caller."""
         target = self._find(name)

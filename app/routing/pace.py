@@ -47,6 +47,10 @@ class Allowance(Protocol):
 
     def describe(self) -> dict[str, object]: ...
 
+    def succeed(self, former: Allowance) -> None:
+        """Take over what the one before remembers."""
+        ...
+
 
 class PerRequest:
     """The same for each request, whenever it comes."""
@@ -62,6 +66,9 @@ class PerRequest:
 
     def describe(self) -> dict[str, object]:
         return {"usd_per_1k_requests": self._nano * 1000 / NANO_PER_DOLLAR}
+
+    def succeed(self, former: Allowance) -> None:
+        """Nothing was remembered."""
 
 
 class PerDay:
@@ -99,6 +106,10 @@ class PerDay:
             "usd_spent_today": round(self._spent / NANO_PER_DOLLAR, 6),
         }
 
+    def succeed(self, former: Allowance) -> None:
+        if isinstance(former, PerDay):
+            self._last, self._spent = former._last, former._spent
+
 
 class Pace:
     """The price, for one route. Money in nano-dollars.
@@ -119,6 +130,15 @@ class Pace:
         self._spread = _Mean()
         self._expected = _Mean()
         self._true = _Mean()
+        self._heir: Pace | None = None
+
+    def succeed(self, former: Pace) -> None:
+        """Go on from where the same route's pace is, which from now on tells this one what becomes
+        of the requests that were decided by it."""
+        self.allowance.succeed(former.allowance)
+        self._debt = former._debt
+        self._spread, self._expected, self._true = former._spread, former._expected, former._true
+        former._heir = self
 
     @property
     def quality_per_nano(self) -> float:
@@ -132,6 +152,8 @@ class Pace:
         """A decided request: what it is expected to cost, None if that is unknown, and by how much
         the candidates' expected costs differ. Gives the amount booked, for `correct`.
         """
+        if self._heir is not None:
+            return self._heir.book(expected, spread)
         if spread > 0:
             self._spread.add(spread)
         due = self.allowance.accrue()
@@ -145,6 +167,9 @@ class Pace:
         """A settled request: its true cost instead of what was booked for it. With `expected`, the
         cost that was expected of the very model that served, lengths are learned from it.
         """
+        if self._heir is not None:
+            self._heir.correct(true, booked, expected)
+            return
         self._owe(true - booked, 0.0)
         if expected and true:
             self._expected.add(expected)

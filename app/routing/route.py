@@ -51,3 +51,9 @@ class Route:
     """None where each request is decided by itself."""
     thrifty: Route | None = None
     """The same route with the objective for when a budget runs low."""
+
+    def succeed(self, former: Route) -> None:
+        """Go on from what the route of this name remembers in the configuration before."""
+        self.margin.succeed(former.margin)
+        if self.pace is not None and former.pace is not None:
+            self.pace.succeed(former.pace)

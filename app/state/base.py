@@ -94,8 +94,9 @@ class State(Protocol):
         """Whether a `peek` may show that one of these has no room for one more. Costs less."""
         ...
 
-    async def load(self, spent: Iterable[tuple[Limit, int]]) -> None:
-        """Make known what had been settled before this process started."""
+    async def load(self, spent: Iterable[tuple[Limit, int]], *, whole: bool = False) -> None:
+        """Make known what had been settled before this process started; `whole` if what was
+        settled in this process since is in it as well."""
         ...
 
     async def open(self) -> None: ...

@@ -156,8 +156,15 @@ class MemoryState:
         counter, ceiling = self._now(limit, self._clock())
         return Reading(counter.used, counter.held, ceiling)
 
-    async def load(self, spent: Iterable[tuple[Limit, int]]) -> None:
-        self.know(spent)
+    async def load(self, spent: Iterable[tuple[Limit, int]], *, whole: bool = False) -> None:
+        if not whole:
+            self.know(spent)
+            return
+        for limit, so_far in spent:
+            counter, _ = self._now(limit, self._clock())
+            counter.used = max(counter.used, so_far)
+            counter.base = int(counter.used)
+            self._known.clear()  # a share is of what was left
 
     def know(self, spent: Iterable[tuple[Limit, int]]) -> None:
         """`load`, for who can't wait."""

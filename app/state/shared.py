@@ -204,7 +204,8 @@ class SharedState:
         gone = age * limit.ceiling / MINUTE_SECONDS
         return reading._replace(used=max(reading.used - gone, 0.0))
 
-    async def load(self, spent: Iterable[tuple[Limit, int]]) -> None:
+    async def load(self, spent: Iterable[tuple[Limit, int]], *, whole: bool = False) -> None:
+        # Redis holds the most that anyone has seen: what comes twice counts once.
         now = self._clock()
         for limit, amount in spent:
             seen = self._seen.get(limit.key)

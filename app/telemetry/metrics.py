@@ -46,7 +46,7 @@ CLIENT_CLOSED = 499
 BROKEN = "broken"
 """Code label of a stream that had begun well, with a 200, and then ended in an error event."""
 _STATES = {"closed": 0, "half_open": 1, "open": 2}
-_BROKEN_OUTCOMES = frozenset({"failed", "cut", "timeout", "malformed"})
+_BROKEN_OUTCOMES = frozenset({"failed", "cut", "timeout", "malformed", "stopped"})
 
 
 def clamped(status: int) -> str:
@@ -80,6 +80,7 @@ class Metrics:
         if _multiprocess():
             _bury_dead()
         self._define_requests()
+        self._define_config()
         self._define_money()
         self._define_routing()
         self._define_cache()
@@ -128,6 +129,22 @@ class Metrics:
             ["version"], registry=r, multiprocess_mode="max",
         )  # fmt: skip
         self.build.labels(__version__).set(1)
+
+    def _define_config(self) -> None:
+        r = self.registry
+        self.config = Gauge(
+            "pointsman_config", "1 for the configuration in service, 0 for one before it, by the "
+            "first 12 digits of the file's SHA-256.",
+            ["hash"], registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.config_ok = Gauge(
+            "pointsman_config_last_reload_successful", "Whether the last configuration that was to "
+            "be loaded was taken.", registry=r, multiprocess_mode="livemin",
+        )  # fmt: skip
+        self.config_loaded = Gauge(
+            "pointsman_config_last_reload_success_timestamp_seconds", "When a configuration was "
+            "last taken, in seconds since 1970.", registry=r, multiprocess_mode="livemin",
+        )  # fmt: skip
 
     def _define_money(self) -> None:
         r = self.registry
@@ -374,6 +391,20 @@ class Metrics:
     def redis_is_away(self, away: bool) -> None:
         """Note that Redis went or came back."""
         self.redis_away.set(away)
+
+    def config_taken(self, digest: str, at: float, former: str | None = None) -> None:
+        """Note that a configuration serves now, or was found to serve already."""
+        if former is not None and former != digest:
+            self.config.labels(former[:12]).set(0)
+            if not _multiprocess():  # where several workers share them, labels can't be removed
+                self.config.remove(former[:12])
+        self.config.labels(digest[:12]).set(1)
+        self.config_ok.set(1)
+        self.config_loaded.set(at)
+
+    def config_refused(self) -> None:
+        """Note that one was refused."""
+        self.config_ok.set(0)
 
     def deployment_is(self, name: str, state: str) -> None:
         """Note the state of a deployment's breaker."""

@@ -11,7 +11,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from app.accounting.key_text import Hasher, id_in
+from app.api.server import ENDING_SECONDS
 from app.compiling import compile_config
+from app.config import schema
 from app.config.load import load
 
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -145,3 +147,11 @@ def test_the_example_names_every_secret_and_no_other() -> None:
         name for text in texts(COMPOSE) for name, _ in VARIABLE.findall(text)
     }
     assert {name for text in texts(COMPOSE) for name, _ in VARIABLE.findall(text)} <= named
+
+
+def test_there_is_time_to_drain() -> None:
+    written = YAML(typ="safe").load(Path("deploy/compose/gateway.yaml").read_text())
+    drain = schema.Server(**written["server"]).drain
+    takes = drain.delay_seconds + drain.timeout_seconds + ENDING_SECONDS
+    assert int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s")) >= takes
+    assert f"--stop-timeout {takes:.0f} " in Path("Dockerfile").read_text()

@@ -14,7 +14,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from app.accounting.key_text import Hasher
+from app.api.server import ENDING_SECONDS
 from app.compiling import compile_config
+from app.config import schema
 from app.config.load import load
 
 FOLDER = Path("deploy/kubernetes")
@@ -131,7 +133,12 @@ def test_the_autoscaler_keeps_what_redis_is_told_of() -> None:
 
 def test_there_is_time_to_drain() -> None:
     pod = of_kind("StatefulSet")["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] >= 5 + 30 + 5
+    drain = schema.Drain(**documents((FOLDER / "config.yaml").read_text())[0]["server"]["drain"])
+    takes = drain.delay_seconds + drain.timeout_seconds + ENDING_SECONDS
+    assert pod["terminationGracePeriodSeconds"] >= takes
+    # A probe that fails once takes the pod out of the endpoints, all of them within the delay.
+    (gateway,) = pod["containers"]
+    assert gateway["readinessProbe"]["periodSeconds"] <= drain.delay_seconds
 
 
 def test_the_secrets_are_all_that_the_config_asks_of_the_environment(

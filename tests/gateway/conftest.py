@@ -106,7 +106,12 @@ class Gateway:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
-        families = text_string_to_metric_families(self.http.get("/metrics").text)
+        return self.metric_of({}, name, **labels)
+
+    def metric_of(self, headers: Mapping[str, str], name: str, **labels: str) -> float:
+        """The same, where the metrics need a key."""
+        text = self.http.get("/metrics", headers=headers).raise_for_status().text
+        families = text_string_to_metric_families(text)
         return sum(
             sample.value
             for family in families

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import httpx2
 
@@ -51,10 +51,14 @@ def most_usd(max_tokens: int, *, stream: bool = False) -> float:
     return len(plain(max_tokens, stream=stream)) * 0.1e-6 + max_tokens * 0.4e-6
 
 
-async def ask_many(served: Gateway, number: int, content: bytes) -> list[httpx2.Response]:
+async def ask_many(
+    served: Gateway, number: int, content: bytes, headers: Mapping[str, str] | None = None
+) -> list[httpx2.Response]:
     """The same request that often at once."""
     limits = httpx2.Limits(max_connections=number)
-    async with httpx2.AsyncClient(base_url=served.url, timeout=30, limits=limits) as http:
+    async with httpx2.AsyncClient(
+        base_url=served.url, timeout=30, limits=limits, headers=headers
+    ) as http:
         asking = (http.post("/v1/chat/completions", content=content) for _ in range(number))
         return await asyncio.gather(*asking)
 

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import assembly, compiling
+from app import assembly, opened
 from app.config.load import loads
 from app.simulated.control import Control
 from app.simulated.serving import open_socket
@@ -85,8 +85,8 @@ def served(text: str, encoder: CountingEncoder) -> Iterator[Known]:
 @pytest.fixture
 def known(simulated: Control, monkeypatch: pytest.MonkeyPatch) -> Iterator[Known]:
     encoder = CountingEncoder()
-    monkeypatch.setattr(compiling, "load_artifact", lambda _: ReaderArtifact())
-    monkeypatch.setattr(compiling, "_encoder", lambda *_: encoder)
+    monkeypatch.setattr(opened, "load_artifact", lambda _: ReaderArtifact())
+    monkeypatch.setattr(opened.Opened, "encoder", lambda *_: encoder)
     with ExitStack() as stack:
         yield stack.enter_context(served(TEXT.format(upstream=simulated.base_url), encoder))
 

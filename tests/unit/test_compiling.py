@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app import compiling
+from app import compiling, opened
 from app.config.load import loads
 from app.errors import ArtifactError, ConfigError
 from app.lab.synthetic import WordEncoder
@@ -31,8 +31,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> Compile:
     """Compiles the text with a router that is not on the disk."""
 
     def compile_(encode: str, encoder: Any = WordEncoder, **artifact: bool) -> compiling.Compiled:
-        monkeypatch.setattr(compiling, "load_artifact", lambda _: ReaderArtifact(**artifact))
-        monkeypatch.setattr(compiling, "_encoder", lambda *_: encoder())
+        monkeypatch.setattr(opened, "load_artifact", lambda _: ReaderArtifact(**artifact))
+        monkeypatch.setattr(opened.Opened, "encoder", lambda *_: encoder())
         return compiling.compile_config(loads(TEXT.replace("ENCODE", encode)))
 
     return compile_

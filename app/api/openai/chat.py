@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -11,12 +12,14 @@ from app.accounting.caller import ANONYMOUS
 from app.api import wire
 from app.api.access import Access
 from app.api.asked import asked
+from app.api.serving import Serving
 from app.config.schema import Server
+from app.delivery.drain import stopping
 from app.delivery.gate import Gate
 from app.errors import GatewayError, Overloaded
 from app.exchange.reply import StreamReply
 from app.exchange.request import Request
-from app.pipeline import Heeded, Pipeline
+from app.pipeline import Heeded
 from app.wire import openai_chat
 
 _SESSION_HEADERS = (b"x-session-id", b"x-conversation-id", b"x-claude-code-session-id")
@@ -26,41 +29,56 @@ _SESSION_HEADERS = (b"x-session-id", b"x-conversation-id", b"x-claude-code-sessi
 class ChatDoor:
     """A plain ASGI application."""
 
-    pipeline: Pipeline
-    limits: Server
+    serving: Serving
     access: Access
     gate: Gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, caller = perf_counter(), ANONYMOUS
+        active = self.serving.active
+        pipeline = active.pipeline
         try:
             # Before the body: who has no key can't make the gateway hold one.
             caller = await self.access.caller(scope)
             request = await read_request(
-                scope, receive, self.limits, started, reads=self.pipeline.reads
+                scope, receive, active.config.server, started, reads=pipeline.reads
             )
         except GatewayError as error:
             traceparent = wire.header(scope, b"traceparent")
-            refusal = self.pipeline.refuse(
-                wire.new_request_id(), started, error, caller, traceparent
-            )
+            refusal = pipeline.refuse(wire.new_request_id(), started, error, caller, traceparent)
             await wire.send_reply(send, refusal)
             return
         except wire.ClientGone:
             return
-        with wire.hang_up_cancels(receive):
-            try:
-                async with self.gate:
-                    reply = await self.pipeline.chat(request, caller)
-                    if isinstance(reply, StreamReply):
-                        await wire.send_stream(send, reply)
-                    else:
-                        await wire.send_reply(send, reply)
-            except Overloaded as error:
-                refusal = self.pipeline.refuse(
-                    request.id, started, error, caller, request.traceparent
+        except asyncio.CancelledError:
+            if not pipeline.drain.over:
+                raise
+            await wire.send_reply(send, wire.refusal(stopping()))
+            return
+        reply = None
+        try:
+            with wire.hang_up_cancels(receive):
+                try:
+                    async with self.gate:
+                        reply = await pipeline.chat(request, caller)
+                        if isinstance(reply, StreamReply):
+                            await wire.send_stream(send, reply)
+                        else:
+                            await wire.send_reply(send, reply)
+                except Overloaded as error:
+                    refusal = pipeline.refuse(
+                        request.id, started, error, caller, request.traceparent
+                    )
+                    await wire.send_reply(send, refusal)
+        except asyncio.CancelledError:
+            if not pipeline.drain.over:
+                raise
+            if reply is None:  # it waited at the gate
+                refusal = pipeline.refuse(
+                    request.id, started, stopping(), caller, request.traceparent
                 )
                 await wire.send_reply(send, refusal)
+            # Else its client took its time: the connection is broken, which tells it.
 
 
 async def read_request(

@@ -9,9 +9,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.access import CALLER
 from app.api.openai.chat import read_request
+from app.api.serving import Serving
 from app.api.wire import ClientGone
-from app.config.schema import Server
-from app.pipeline import Pipeline
 from app.telemetry.metrics import CLIENT_CLOSED
 
 _BODY = {
@@ -30,7 +29,7 @@ _BODY = {
 }
 
 
-def doors(pipeline: Pipeline, limits: Server) -> APIRouter:
+def doors(serving: Serving) -> APIRouter:
     router = APIRouter(tags=["decision"])
 
     @router.post(
@@ -42,12 +41,18 @@ def doors(pipeline: Pipeline, limits: Server) -> APIRouter:
     async def decision(
         request: Request, neighbours: Annotated[int, Query(ge=0, le=50)] = 5
     ) -> dict[str, Any] | Response:
+        active = serving.active
+        server = active.config.server
         try:
             chat = await read_request(
-                request.scope, request.receive, limits, perf_counter(), reads=pipeline.reads
+                request.scope,
+                request.receive,
+                server,
+                perf_counter(),
+                reads=active.pipeline.reads,
             )
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)  # nobody reads it
-        return await pipeline.explain(chat, neighbours, request.scope[CALLER])
+        return await active.pipeline.explain(chat, neighbours, request.scope[CALLER])
 
     return router

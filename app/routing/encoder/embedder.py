@@ -49,6 +49,16 @@ class Embedder:
     def fingerprint(self) -> str:
         return self._encoder.fingerprint
 
+    def serves(self, encoder: Encoder) -> bool:
+        """Whether it is this very encoder that is behind it."""
+        return self._encoder is encoder
+
+    def keep(self, cache_entries: int) -> None:
+        """How many vectors to remember from now on."""
+        self._cache_entries = cache_entries
+        while len(self._cache) > cache_entries:
+            self._cache.popitem(last=False)
+
     def cached(self, text: str) -> Vector | None:
         """The vector, if it is at hand without encoding."""
         return self._remembered(_key(text))

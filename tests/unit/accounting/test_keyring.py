@@ -172,3 +172,15 @@ def test_an_entry_of_the_yaml() -> None:
     assert one.digest == HASHER.digest(TEXT.encode())
     assert one.caller.limits is not None
     assert one.caller.limits.per_day == 1_500_000_000
+
+
+def test_another_reading_of_the_yaml_takes_the_place_of_the_first() -> None:
+    stored = Key(caller_of("efgh", schema.KeyTerms()), b"", revoked=NOW - 1)
+    one = ring(key(), admin_key=ADMIN)
+    one.take({"efgh": stored})
+    one.adopt(Keyring(HASHER, {}, None, allow_anonymous=True, clock=lambda: NOW))
+    with pytest.raises(UnknownKey):
+        one.check(TEXT.encode())
+    with pytest.raises(UnknownKey):
+        one.check(ADMIN.encode())
+    assert (one.stored, one.asks, one.configured) == ({"efgh": stored}, False, True)

@@ -453,3 +453,40 @@ async def test_budgets_go_on_from_what_a_ledger_says() -> None:
         "key usd_per_day": 50,
         "key usd_in_all": 0,
     }
+
+
+async def test_a_next_one_goes_on_and_asks_the_ledger_for_what_is_new() -> None:
+    world = World({("route", "auto"): Limits(per_day=1_000)})
+    world.settle(await world.reserve(), 150)
+    former = world.limiter
+    own = {("route", "auto"): Limits(per_day=900, in_all=5_000), ("gateway", ""): Limits()}
+    models = (SMALL, LARGE, FREE, UNPRICED)
+    world.limiter = Limiter(world.state, own, models, world.metrics, lambda: world.now)  # type: ignore[arg-type]
+    assert world.limiter.has_new_budgets(former)
+    assert not former.has_new_budgets(world.limiter)
+
+    async def ledger(asked: Any) -> list[Spent]:
+        # It has all that this process settled, and a tag that nobody limits.
+        return [
+            Spent("route", "auto", "day", 150),
+            Spent("route", "auto", "all", 700),
+            Spent("tag", "blue", "day", 50),
+        ]
+
+    await world.limiter.load(ledger, former)
+    told = {"route:auto usd_per_day": 150, "route:auto usd_in_all": 700}
+    assert world.used(ANONYMOUS) == told
+
+
+async def test_what_began_before_is_settled_by_the_former_one() -> None:
+    world = World({("gateway", ""): Limits(per_day=1_000, parallel_requests=1)})
+    record = await world.reserve()
+    former = world.limiter
+    own = {("gateway", ""): Limits(per_day=1_000, parallel_requests=1)}
+    world.limiter = Limiter(world.state, own, [LARGE], world.metrics, lambda: world.now)  # type: ignore[arg-type]
+    with pytest.raises(LimitReached):
+        await world.reserve(model=LARGE, size=Size(1, 1, 1))
+    record.model, record.cost = "small", 40
+    former.settle(record)
+    assert world.used(ANONYMOUS)["gateway usd_per_day"] == 40
+    await world.reserve(model=LARGE, size=Size(1, 1, 1))

@@ -118,3 +118,23 @@ async def test_without_a_limit_everybody_gets_in() -> None:
         guest.go.set()
     await settle()
     assert gate.inside == 0
+
+
+async def test_other_bounds_hold_for_those_who_wait_too() -> None:
+    gate = Gate(1, queue=5, seconds=30)
+    guests = [Guest(gate) for _ in range(4)]
+    await settle()
+    gate.configure(3, queue=5, seconds=30)
+    await settle()
+    assert [guest.inside for guest in guests] == [True, True, True, False]
+    gate.configure(1, queue=5, seconds=30)
+    for guest in guests[:2]:
+        guest.go.set()
+    await settle()
+    assert (guests[3].inside, gate.inside) == (False, 1)
+    guests[2].go.set()
+    await settle()
+    assert guests[3].inside
+    guests[3].go.set()
+    await guests[3].task
+    assert (gate.inside, gate.queued) == (0, 0)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from app import compiling
+from app import compiling, opened
 from app.cli import add_model as cli
 from app.cli import calibrate, models
 from app.cli import eval as eval_cli
@@ -48,7 +48,7 @@ def router(trained: Path, tmp_path: Path) -> Path:
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder of the synthetic world, in the place of the shipped one."""
     monkeypatch.setattr("app.routing.encoder.onnx.OnnxEncoder", lambda _: WordEncoder())
-    monkeypatch.setattr(compiling, "_encoder", lambda written, folder: WordEncoder())
+    monkeypatch.setattr(opened.Opened, "encoder", lambda *_: WordEncoder())
 
 
 def write(path: Path, count: int, seed: int = 21, source: str = "fresh", name: str = NAME) -> Path:

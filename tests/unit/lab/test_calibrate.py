@@ -8,7 +8,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from app import compiling
+from app import compiling, opened
 from app.cli import calibrate as cli
 from app.config.load import loads
 from app.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ def router(router_directory: Path, tmp_path: Path) -> Path:
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder of the synthetic world, in the place of the shipped one."""
     monkeypatch.setattr("app.routing.encoder.onnx.OnnxEncoder", lambda _: WordEncoder())
-    monkeypatch.setattr(compiling, "_encoder", lambda written, folder: WordEncoder())
+    monkeypatch.setattr(opened.Opened, "encoder", lambda *_: WordEncoder())
 
 
 def write(path: Path, count: int, seed: int, wrong: Collection[str] = ()) -> Path:

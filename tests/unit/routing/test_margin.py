@@ -64,3 +64,14 @@ def test_none_and_zero() -> None:
     encoded(margin, prompts(5_000, 0.1))
     assert margin.value < 0.05
     assert Margin(0.0).value == 0.0
+
+
+def test_a_next_one_goes_on_within_its_own_bounds() -> None:
+    former = Margin(1.0, 0.15)
+    for _ in range(40):
+        former.count(encoded=True)
+    same, lower = Margin(1.0, 0.15), Margin(former.value / 2, 0.15)
+    same.succeed(former)
+    lower.succeed(former)
+    assert same.value == former.value < 1.0
+    assert lower.value == former.value / 2

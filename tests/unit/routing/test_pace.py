@@ -198,3 +198,27 @@ def test_what_has_no_price_is_last(columns: list[tuple[float, int | None]]) -> N
         known = [option.cost is not None for option in order]
         assert known == sorted(known, reverse=True)
         assert len(order) == len(options)
+
+
+def test_a_next_pace_goes_on_with_debt_and_day() -> None:
+    clock = Clock(DAY_SECONDS / 2)
+    former = Pace(PerDay(1_000.0, clock))
+    for _ in range(5):
+        former.book(100.0, 50.0)
+    following = Pace(PerDay(2_000.0, clock))
+    following.succeed(former)
+    assert following.quality_per_nano == former.quality_per_nano > 0
+    spent = 500 + 500  # half the smaller budget by noon, then five requests
+    assert following.allowance.describe()["usd_spent_today"] == round(spent / NANO_PER_DOLLAR, 6)
+    assert following.allowance.describe()["usd_per_day"] == 2_000 / NANO_PER_DOLLAR
+
+
+def test_what_the_former_pace_booked_is_corrected_in_the_next() -> None:
+    former, alone = Pace(PerRequest(10.0)), Pace(PerRequest(10.0))
+    booked = former.book(100.0, 50.0)
+    alone.correct(300.0, alone.book(100.0, 50.0), 100.0)
+    following = Pace(PerRequest(10.0))
+    following.succeed(former)
+    former.correct(300.0, booked, 100.0)
+    assert following.quality_per_nano == alone.quality_per_nano
+    assert former.book(100.0, 50.0) == following.book(100.0, 50.0) != 100.0

@@ -118,3 +118,15 @@ def test_sums_add_up_whatever_the_order(steps: list[tuple[int, int, bool]], shar
     assert seen is not None
     assert (seen.used, seen.held) == (spent, 0)
     assert state.peek(AT_ONCE) == (0, 0, max(2 // share, 1), 0)
+
+
+async def test_a_sum_that_has_all_that_was_settled_here_counts_nothing_twice() -> None:
+    state = MemoryState()
+    day = Limit("usd", "day", 1000)
+    await state.reserve("a", [day], Ask(500, 0))
+    state.settle("a", [day], Ask(500, 0), Ask(300, 0))
+    for told, used in ((400, 400), (350, 400)):
+        await state.load([(day, told)], whole=True)
+        seen = state.peek(day)
+        assert seen is not None
+        assert seen.used == used
