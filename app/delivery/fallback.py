@@ -228,7 +228,7 @@ class _Course:
             seconds = 0.0 if wait is None else wait.seconds
             soonest = min(soonest, seconds)
             if seconds <= self._retries(state).wait_seconds - self.waited:
-                ahead[state] = seconds
+                ahead[state] = self._apart(state, seconds)
         if left_alone and not (ahead and self.tried):
             # Nothing is to fail untried: one after the other is asked all the same.
             self.forced = _least_bad(left_alone)
@@ -259,6 +259,13 @@ class _Course:
                 self.deployments.random, terms.base_seconds, terms.max_seconds, self.backoff
             )
             self.again_at = _now() + self.backoff
+
+    def _apart(self, state: DeploymentState, seconds: float) -> float:
+        """A little more than the moment that was named to all who wait, or they would all come at
+        once and be sent away again."""
+        if not seconds:
+            return 0.0
+        return seconds + self.deployments.random.uniform(0.0, self._retries(state).base_seconds)
 
     def _no_room(self, state: DeploymentState) -> Wait | None:
         """What its limits said in the last round; whether it is open or cools down is seen now."""

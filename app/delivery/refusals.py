@@ -20,7 +20,7 @@ from app.errors import (
     UpstreamTimeout,
 )
 from app.wire import openai_chat, refusals
-from app.wire.waits import wait_seconds
+from app.wire.waits import retry_after, wait_seconds
 
 _KEY_CODES = frozenset({"invalid_api_key", "invalid_authentication"})
 _MAY_BE_OF_REQUEST = frozenset({400, 403, 413, 422, 451, 500})
@@ -33,9 +33,11 @@ def error_of(
     """Our error for a status that is not 200. It was not charged."""
     error = _of_request(upstream, status, body) or _of_status(upstream, status, headers, body)
     error.charged = False
-    if status == 429 or status >= 500:
-        error.wait_seconds = wait = wait_seconds(headers, body if status == 429 else b"", time())
-        if status == 429 and wait is not None and not error.headers:
+    if status >= 500:
+        error.wait_seconds = retry_after(headers, time())
+    elif status == 429:
+        error.wait_seconds = wait = wait_seconds(headers, body, time())
+        if wait is not None and not error.headers:
             error.headers = (("retry-after", str(max(ceil(wait), 1))),)
     return error
 

@@ -22,12 +22,9 @@ _EPOCH_FROM = 1_000_000_000.0
 
 
 def wait_seconds(headers: Mapping[str, str], body: bytes, now: float) -> float | None:
-    """Seconds from `now` (since 1970) by an answer's headers, or its body as Google's; None if it
+    """Seconds from `now` (since 1970) by the headers of a 429, or its body as Google's; None if it
     does not say. Names of headers may be in any case only if the mapping does not mind."""
-    said = headers.get("retry-after-ms")
-    if said and _NUMBER.fullmatch(said.strip()):
-        return float(said) / 1_000
-    if (said := headers.get("retry-after")) and (wait := seconds_until(said, now)) is not None:
+    if (wait := retry_after(headers, now)) is not None:
         return wait
     resets = list(_resets(headers, now))
     if spent := [wait for wait, left in resets if left == 0]:
@@ -41,6 +38,16 @@ def wait_seconds(headers: Mapping[str, str], body: bytes, now: float) -> float |
     if match := _RETRY_DELAY.search(body):
         return float(match.group(1))
     return None
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """What an answer of any status asks for outright. Allowances are told with every answer, and
+    are no wish."""
+    said = headers.get("retry-after-ms")
+    if said and _NUMBER.fullmatch(said.strip()):
+        return float(said) / 1_000
+    said = headers.get("retry-after")
+    return seconds_until(said, now) if said else None
 
 
 def _resets(headers: Mapping[str, str], now: float) -> Iterator[tuple[float, float | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -160,6 +161,45 @@ async def test_a_wait_beyond_the_deadline_is_not_begun(world: World) -> None:
     with pytest.raises(UpstreamRateLimited):
         await world.ask(ONE, asked=Asked(total_seconds=0.2))
     assert perf_counter() - started < 0.2
+
+
+async def test_those_who_wait_for_the_same_moment_do_not_come_all_at_once(world: World) -> None:
+    state = world.deployments.of(ONE)[0]
+    state.cool_down(0.05)
+    arrived: list[float] = []
+
+    async def arrives() -> None:
+        arrived.append(perf_counter())
+
+    world["up"].standing = arrives
+    apart = Terms(retries=Retries(base_seconds=0.2))
+    started = perf_counter()
+    await asyncio.gather(*(world.ask(ONE, terms=apart) for _ in range(10)))
+    assert min(arrived) - started >= 0.05
+    assert max(arrived) - min(arrived) > 0.05
+
+
+RESETS = {"x-ratelimit-remaining-requests": "4999", "x-ratelimit-reset-requests": "30s"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "left_alone"),
+    [
+        (503, {"retry-after": "30"}, True),
+        (500, RESETS, False),  # they come with every answer
+        (429, RESETS, True),
+        (400, {"retry-after": "30"}, False),
+    ],
+)
+async def test_what_is_a_wish_to_be_left_alone(
+    world: World, status: int, headers: dict[str, str], left_alone: bool
+) -> None:
+    world["a"].script.append((status, headers, b"{}"))
+    with suppress(UpstreamError):
+        await world.ask(TWO)
+    state = world.deployments.of(TWO)[0]
+    shut = state.shut()
+    assert (shut is not None and shut.seconds > 25) is left_alone
 
 
 # --- breakers --------------------------------------------------------------------------------
