@@ -21,7 +21,7 @@ RUN python -m venv /opt/venv \
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY deploy/constraints.txt deploy/constraints.txt
 RUN mkdir app && touch app/__init__.py \
- && /opt/venv/bin/pip install --no-build-isolation -c deploy/constraints.txt -e '.[postgres]' \
+ && /opt/venv/bin/pip install --no-build-isolation -c deploy/constraints.txt -e '.[postgres,otel]' \
  && /opt/venv/bin/pip uninstall --yes setuptools pip
 
 COPY app app

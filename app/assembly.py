@@ -27,23 +27,29 @@ from app.api.serving import Serving
 from app.compiling import Compiled, compile_config
 from app.config.load import Loaded, load_copy
 from app.dashboard import doors as dashboard
+from app.dashboard.evidence import Evidence
 from app.dashboard.source import Source
 from app.parts import Parts, embedder_of
 from app.pipeline import Pipeline
 from app.reloading import Reloader
 from app.routing.decider import Decider
 from app.state.memory import MemoryState
-from app.telemetry.logs import configure, log
+from app.telemetry.logs import Format, configure, log
 from app.telemetry.metrics import Metrics
 
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
 LOG_VARIABLE = "POINTSMAN_LOG_LEVEL"
+FORMAT_VARIABLE = "POINTSMAN_LOG_FORMAT"
+ACCESS_VARIABLE = "POINTSMAN_ACCESS_LOG"
 
 
-def application(loaded: Loaded, *, version: int = 1, warn: bool = True) -> FastAPI:
+def application(
+    loaded: Loaded, *, version: int = 1, warn: bool = True, access_log: bool = False
+) -> FastAPI:
     """The wired gateway. Its lifespan opens and closes what it holds.
 
     `warn` logs what is probably not meant; of several workers their parent has done so.
+    `access_log` logs a line for every request.
     """
     url = database_url(loaded)
     if url is not None:
@@ -51,7 +57,7 @@ def application(loaded: Loaded, *, version: int = 1, warn: bool = True) -> FastA
     compiled = compile_config(loaded)
     if warn:
         log_doubts(compiled)
-    parts = Parts.of(loaded, compiled, keeps_keys=url is not None)
+    parts = Parts.of(loaded, compiled, keeps_keys=url is not None, access_log=access_log)
     metrics, ledger, keyring = parts.metrics, parts.ledger, parts.keyring
     serving = Serving(parts.first(loaded, compiled, version))
     reloader = Reloader(serving, compiled.opened, parts.next, metrics)
@@ -85,6 +91,8 @@ def application(loaded: Loaded, *, version: int = 1, warn: bool = True) -> FastA
         await parts.state.close()
         if (embedder := pipeline.decider.embedder) is not None:
             embedder.close()
+        if parts.traces is not None:
+            await parts.traces.close()
         metrics.close()
 
     async def reload() -> dict[str, Any]:
@@ -92,16 +100,19 @@ def application(loaded: Loaded, *, version: int = 1, warn: bool = True) -> FastA
         _tell_other_workers()
         return {"changed": done.changed, "warnings": [str(one) for one in done.warnings]}
 
+    def evidence() -> Evidence:
+        return Evidence(
+            serving.pipeline.names,
+            serving.pipeline.decider,
+            keeps_text=ledger is not None and ledger.keep_prompt_text,
+            keeps_embeddings=ledger is not None and ledger.keep_embeddings,
+        )
+
     app = doors.application(serving, access, parts.gate, lifespan)
+    app.access_log = access_log
     app.include_router(admin.doors(access, watch, serving))
     app.include_router(configuration.doors(access, serving, reload))
-    app.include_router(
-        dashboard.doors(
-            shown,
-            access.dashboard,
-            shows_prompts=lambda: ledger is not None and ledger.keep_prompt_text,
-        )
-    )
+    app.include_router(dashboard.doors(shown, access.dashboard, evidence))
     return app
 
 
@@ -134,7 +145,10 @@ def offline_pipeline(compiled: Compiled) -> Pipeline:
 
 def application_from_environment() -> FastAPI:
     """For uvicorn's workers, each of which builds its own, in a process that has no log yet."""
-    configure(os.environ.get(LOG_VARIABLE, "INFO"))
+    environment = os.environ
+    format_: Format = "json" if environment.get(FORMAT_VARIABLE) == "json" else "text"
+    configure(environment.get(LOG_VARIABLE, "INFO"), format_)
+    access_log = environment.get(ACCESS_VARIABLE) == "1"
     version, source = taken.kept()
-    loaded = load_copy(source, os.environ[CONFIG_VARIABLE])
-    return application(loaded, version=version, warn=False)
+    loaded = load_copy(source, environment[CONFIG_VARIABLE])
+    return application(loaded, version=version, warn=False, access_log=access_log)

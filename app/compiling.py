@@ -23,7 +23,7 @@ from app.config import limit_checks, schema
 from app.config.load import Loaded, in_order
 from app.config.names import nearest
 from app.config.references import section, strings
-from app.delivery.cache.terms import Terms, cache_terms
+from app.delivery.cache.terms import Terms, cache_terms, is_semantic
 from app.delivery.terms import of_route
 from app.errors import ArtifactError, ConfigError, Problem
 from app.exchange.money import NANO_PER_DOLLAR, nano_from_usd
@@ -94,10 +94,7 @@ def compile_config(loaded: Loaded, before: Opened | None = None) -> Compiled:
     names = _names(config, models, artifacts, opened)
     problems += _blind_routes(loaded, names)
     encoder = None
-    cached = cache_terms(config, names)
-    if any(route.encode != "never" for route in names.routes.values()) or any(
-        terms.semantic for terms in cached.values()
-    ):
+    if is_semantic(config) or any(route.encode != "never" for route in names.routes.values()):
         try:
             encoder = opened.encoder(config.encoder, router_directory(config.encoder.model, folder))
         except ArtifactError as error:
@@ -107,6 +104,7 @@ def compile_config(loaded: Loaded, before: Opened | None = None) -> Compiled:
     keys, wrong_with_keys = keyring(loaded, os.environ)
     problems += wrong_with_keys
     problems += _missing_driver(loaded)
+    problems += _missing_tracer(loaded)
     problems += pricing.problems(loaded, models)
     problems += limit_checks.problems(loaded)
     if problems:
@@ -115,6 +113,7 @@ def compile_config(loaded: Loaded, before: Opened | None = None) -> Compiled:
         *_doubts(loaded, models, artifacts),
         *limit_checks.doubts(loaded, worker_count(config)),
     )
+    cached = cache_terms(config, names, encoder.fingerprint if encoder else "")
     return Compiled(
         config, models, names, encoder, keys, warnings, cached, ready, opened.complete()
     )
@@ -197,11 +196,25 @@ def _missing_promises(
             yield loaded.document.problem(path, str(error))
 
 
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # of a package that it would be in
+        return False
+
+
 def _missing_driver(loaded: Loaded) -> Iterator[Problem]:
     ledger = loaded.config.ledger
     if ledger and (ledger.url or "").startswith("postgres") and find_spec("asyncpg") is None:
         yield loaded.document.problem(
             ("ledger", "url"), "PostgreSQL needs a driver", "pip install 'pointsman[postgres]'"
+        )
+
+
+def _missing_tracer(loaded: Loaded) -> Iterator[Problem]:
+    if loaded.config.tracing is not None and not _installed("opentelemetry.exporter.otlp"):
+        yield loaded.document.problem(
+            ("tracing",), "needs OpenTelemetry's SDK", "pip install 'pointsman[otel]'"
         )
 
 

@@ -351,6 +351,13 @@ class UpstreamServerError(UpstreamError):
     again = True
 
 
+class UpstreamReportedError(UpstreamServerError):
+    """An error that came as an event of a stream that had begun well."""
+
+    outcome = "failed"
+    charged = True
+
+
 class UpstreamRefusedRequest(UpstreamError):
     """A 4xx about the request itself, which goes to the client as the upstream wrote it.
 

@@ -37,16 +37,19 @@ from app.delivery.sharing import Sharing
 from app.delivery.upstreams.base import Upstream
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.errors import ConfigError
+from app.exchange.record import Record
 from app.pipeline import Pipeline
 from app.routing.conversation.sessions import Sessions
 from app.routing.decider import Decider
 from app.routing.encoder.embedder import Embedder
 from app.state.base import State
 from app.state.memory import MemoryState
+from app.telemetry.logs import request_line
 from app.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from app.state.shared import SharedState
+    from app.telemetry.tracing import Traces
 
 SIMULATED_VARIABLE = "POINTSMAN_SIMULATED_"
 """Plus an upstream's name: where the process that serves it has been started."""
@@ -62,6 +65,8 @@ class Parts:
     state: MemoryState | SharedState
     ledger: Ledger | None
     keyring: Keyring
+    traces: Traces | None
+    observers: tuple[Callable[[Record], None], ...]
     deployments: Deployments
     shares: Shares
     gate: Gate
@@ -70,15 +75,21 @@ class Parts:
     """Whether there is a database of keys."""
 
     @classmethod
-    def of(cls, loaded: Loaded, compiled: Compiled, *, keeps_keys: bool) -> Parts:
+    def of(cls, loaded: Loaded, compiled: Compiled, *, keeps_keys: bool, access_log: bool) -> Parts:
         metrics = Metrics()
         state, shares = _state(compiled.config, metrics)
+        traces = _traces(compiled.config.tracing)
         return cls(
             metrics=metrics,
             client=HTTPClient(),
             state=state,
             ledger=_ledger(loaded, metrics),
             keyring=compiled.keyring,
+            traces=traces,
+            observers=(
+                *([traces.end] if traces is not None else []),
+                *([request_line] if access_log else []),
+            ),
             deployments=Deployments(),
             shares=shares,
             gate=Gate(metrics=metrics),
@@ -100,6 +111,8 @@ class Parts:
         await take_up(pipeline.limits, former.pipeline.limits, self.ledger)
         # From here on in one step: what is handed over must not change meanwhile.
         pipeline.names.succeed(former.pipeline.names)
+        if pipeline.cache is not None and former.pipeline.cache is not None:
+            pipeline.cache.succeed(former.pipeline.cache)
         self.keyring.adopt(compiled.keyring)
         self._configure(compiled)
         version = former.version + 1
@@ -134,11 +147,13 @@ class Parts:
             upstreams=_upstreams(compiled.config, self.client, former),
             decider=Decider(embedder, self.metrics),
             limits=limits,
-            settlement=Settlement(compiled.models, self.metrics, limits, self.ledger),
+            settlement=Settlement(
+                compiled.models, self.metrics, limits, self.ledger, self.traces, self.observers
+            ),
             metrics=self.metrics,
             ledger=self.ledger,
             deployments=self.deployments,
-            cache=_cache(compiled, embedder, self.state, self.metrics, former),
+            cache=_cache(compiled, embedder, self.state, self.metrics),
             sessions=_sessions(compiled, self.state, former),
             comment_seconds=compiled.config.server.keep_alive_comment_seconds,
             drain=self.drain,
@@ -221,27 +236,37 @@ def _cache(
     embedder: Embedder | None,
     state: MemoryState | SharedState,
     metrics: Metrics,
-    former: Active | None,
 ) -> AnswerCache | None:
     if not compiled.cached:
         return None
     sizes = compiled.config.cache or schema.Cache()
-    memory, nearest = None, None
-    if former is not None and (before := former.pipeline.cache) is not None:
-        # Answers are kept by the route with its models: what has changed is not found again.
-        memory = before.memory
-        memory.resize(sizes.max_entries, sizes.max_bytes)
-        nearest = (
-            before.nearest_by(embedder) if former.config.cache == compiled.config.cache else None
-        )
     semantic = any(terms.semantic for terms in compiled.cached.values())
     return AnswerCache(
         compiled.cached,
-        memory or Memory(sizes.max_entries, sizes.max_bytes),
+        Memory(sizes.max_entries, sizes.max_bytes),
         embedder,
         None if isinstance(state, MemoryState) else SharedAnswers(state),
-        (nearest or Nearest(sizes.max_entries)) if semantic else None,
+        Nearest(sizes.max_entries) if semantic else None,
         on_change=metrics.cache_holds,
+    )
+
+
+def _traces(written: schema.Tracing | None) -> Traces | None:
+    if written is None:
+        return None
+    # Who traces nothing need not load OpenTelemetry.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    from app.telemetry.tracing import Traces, disabled
+
+    if disabled():
+        return None
+    headers = {key: value.get_secret_value() for key, value in written.headers.items()}
+    return Traces(
+        OTLPSpanExporter(written.endpoint, headers=headers or None),
+        sample_share=written.sample_share,
+        propagates=written.propagate,
+        prompt_text=written.prompt_text,
     )
 
 
@@ -284,14 +309,16 @@ def _upstreams(
 
 def _upstream(name: str, written: schema.Upstream, client: HTTPClient) -> Upstream:
     headers: dict[str, str] = {}
-    stream_usage = True
+    stream_usage, provider = True, None
     if isinstance(written, schema.SimulatedUpstream):
         base_url = os.environ.get(SIMULATED_VARIABLE + name, "http://127.0.0.1:9/v1")
     else:
         base_url = written.base_url
-        stream_usage = written.stream_usage
+        stream_usage, provider = written.stream_usage, written.provider
         if written.api_key is not None:
             headers["Authorization"] = f"Bearer {written.api_key.get_secret_value()}"
         headers |= {key: value.get_secret_value() for key, value in written.headers.items()}
     times = terms.timeouts(written.timeouts)
-    return HTTPUpstream(name, base_url, headers, times, client, stream_usage=stream_usage)
+    return HTTPUpstream(
+        name, base_url, headers, times, client, stream_usage=stream_usage, provider=provider
+    )

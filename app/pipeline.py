@@ -22,6 +22,7 @@ from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.cache.answers import AnswerCache, Place
 from app.delivery.cache.replay import Hit
+from app.delivery.continuation import Continuing, Relaying, is_plain
 from app.delivery.deployments import Deployments
 from app.delivery.drain import Drain, stopping
 from app.delivery.fallback import deliver
@@ -40,7 +41,6 @@ from app.exchange.headers import headers
 from app.exchange.record import Record
 from app.exchange.reply import Reply, StreamReply
 from app.exchange.request import Request
-from app.exchange.terms import USUAL_TERMS
 from app.routing.bounds import size
 from app.routing.conversation.affinity import Conversation, conversation
 from app.routing.conversation.sessions import Sessions
@@ -78,16 +78,17 @@ class Pipeline:
     """How long a stream may be silent before it begins."""
 
     drain: Drain = field(default_factory=Drain)
+    reads: frozenset[Heeded] = field(init=False)
+    """The request headers that somebody in here heeds."""
 
-    @property
-    def reads(self) -> frozenset[Heeded]:
-        """The request headers that somebody in here heeds."""
+    def __post_init__(self) -> None:
         asked: dict[Heeded, object] = {"cache-control": self.cache, "session": self.sessions}
-        return frozenset(name for name, by in asked.items() if by is not None)
+        self.reads = frozenset(name for name, by in asked.items() if by is not None)
 
     async def chat(self, request: Request, caller: Caller) -> Reply | StreamReply:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
         record = self.settlement.begin(request.id, request.started, request.received)
+        self.settlement.trace(record, request.traceparent, request)
         decision: Decision | None = None
         try:
             target = self.admit(request, record, caller)
@@ -104,11 +105,8 @@ class Pipeline:
             most = size(request, facts, record.at)
             after.talk = await self._talk(request, target, facts, caller)
             decision = await self.decide(target, facts, record, applied, most, after.talk)
-            afford = partial(self.limits.afford, record) if record.hold else None
-            terms = decision.route.terms if decision.route else USUAL_TERMS
-            delivery = deliver(
-                request, decision.plan, self.upstreams, record, self.deployments, terms, afford
-            )
+            first = after.talk.deployment if after.talk else None
+            delivery = self._deliver(request, decision.plan, record, decision, first)
             if request.stream and self.comment_seconds is not None:
                 result = await within(delivery, self.comment_seconds)
             else:
@@ -124,17 +122,21 @@ class Pipeline:
             return self._refused(record, decision, _told(request, error), debug=request.debug)
         if isinstance(result, asyncio.Task):
             return self._waiting(request, record, decision, result, after)
-        if record.model != decision.chosen.name:
-            record.decision = "fallback"
         if isinstance(result, Whole):
             return self._whole(request, record, decision, result, after)
         return self._stream(request, record, decision, result, after)
 
     def refuse(
-        self, request_id: str, started: float, error: GatewayError, caller: Caller = ANONYMOUS
+        self,
+        request_id: str,
+        started: float,
+        error: GatewayError,
+        caller: Caller = ANONYMOUS,
+        traceparent: str | None = None,
     ) -> Reply:
         """Answer what never became a request; it is counted like any other."""
         record = self.settlement.begin(request_id, started, received=perf_counter())
+        self.settlement.trace(record, traceparent)
         record.key_id, record.tags = caller.key_id, caller.tags
         return self._refused(record, None, error)
 
@@ -180,6 +182,23 @@ class Pipeline:
             self.decider.keep(record, facts.instruction, self.ledger)
         return decision
 
+    async def _deliver(
+        self,
+        request: Request,
+        plan: tuple[Model, ...],
+        record: Record,
+        decision: Decision,
+        first: str | None = None,
+    ) -> Whole | Opened:
+        """Carry out a plan, the deployment `first` before its model's others."""
+        afford = partial(self.limits.afford, record) if record.hold else None
+        result = await deliver(
+            request, plan, self.upstreams, record, self.deployments, decision.terms, afford, first
+        )
+        if record.model != decision.chosen.name:
+            record.decision = "fallback"
+        return result
+
     async def _choose(
         self, target: Route | Model, facts: Facts, record: Record, talk: Conversation | None
     ) -> Decision:
@@ -213,7 +232,7 @@ class Pipeline:
         self, request: Request, target: Route | Model, facts: Facts, caller: Caller
     ) -> Conversation | None:
         """The conversation that a request belongs to, where a route keeps them together."""
-        if self.sessions is None or isinstance(target, Model):
+        if self.sessions is None:
             return None
         return await conversation(request, target, facts, caller, self.sessions)
 
@@ -267,7 +286,9 @@ class Pipeline:
     ) -> StreamReply:
         relay = self._relay(request, record, decision, opened, after)
         told = headers(record, debug=request.debug)
-        return StreamReply(relay.events(), relay.close, relay.deadline, told)
+        reply = StreamReply(relay.events(), relay.close, None, told)
+        _keep_to(relay, reply)
+        return reply
 
     def _relay(
         self,
@@ -276,21 +297,41 @@ class Pipeline:
         decision: Decision,
         opened: Opened,
         after: _Afterwards,
-    ) -> Relay:
+    ) -> Relaying:
         record.first_token_seconds = perf_counter() - request.received
-        after.opened(opened.reader)
+
+        def noted(part: Opened, outcome: str) -> None:
+            # The attempt looked well at its first event; how it ended is known only now.
+            attempt, reader = record.attempts[-1], part.reader
+            attempt.outcome, attempt.text_bytes = outcome, reader.text_bytes
+            attempt.usage, attempt.usage_fault = reader.usage, reader.usage_fault
 
         def ended(outcome: str) -> None:
-            # The attempt looked well at its first event; how it ended is known only now.
-            noted, reader = record.attempts[-1], opened.reader
-            noted.outcome, noted.text_bytes = outcome, reader.text_bytes
-            noted.usage, noted.usage_fault = reader.usage, reader.usage_fault
             status = CLIENT_CLOSED if outcome == "client_gone" else 200
             self.settlement.settle(record, decision, outcome, status)
             if outcome == "ok":
-                after.streamed(reader, record)
+                after.streamed(opened.reader, record)
 
-        return Relay(opened, ended, self.drain)
+        def whole(outcome: str) -> None:
+            noted(opened, outcome)
+            ended(outcome)
+
+        async def following(rest: Request) -> tuple[Opened, str] | None:
+            after.place = None  # what two models have written is nobody's answer
+            failed = {attempt.model for attempt in record.attempts}
+            plan = tuple(model for model in decision.plan if model.name not in failed)
+            result = await self._deliver(rest, plan, record, decision) if plan else None
+            return (result, record.model or "") if isinstance(result, Opened) else None
+
+        relay: Relaying
+        if decision.terms.continues and is_plain(request.payload):
+            relay = Continuing(
+                request, opened, following, noted=noted, ended=ended, drain=self.drain
+            )
+        else:
+            relay = Relay(opened, whole, self.drain)
+        after.opened(opened.reader)
+        return relay
 
     def _waiting(
         self,
@@ -303,11 +344,9 @@ class Pipeline:
         """A stream whose first event is late: it begins with comments, and without the headers
         that say who serves it."""
 
-        def began(opened: Opened) -> Relay:
-            if record.model != decision.chosen.name:
-                record.decision = "fallback"
+        def began(opened: Opened) -> Relaying:
             relay = self._relay(request, record, decision, opened, after)
-            reply.deadline = relay.deadline
+            _keep_to(relay, reply)
             return relay
 
         def failed(error: Exception) -> bytes:
@@ -370,6 +409,13 @@ class _Afterwards:
 
 def _nothing_to_close() -> None:
     """Nobody is at work for an answer that is there already."""
+
+
+def _keep_to(relay: Relaying, reply: StreamReply) -> None:
+    """Give a reply the deadline of its relay, and every other that it comes to have."""
+    reply.deadline = relay.deadline
+    if isinstance(relay, Continuing):
+        relay.moved = partial(setattr, reply, "deadline")
 
 
 def _told(request: Request, error: Exception) -> GatewayError:

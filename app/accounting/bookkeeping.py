@@ -12,7 +12,7 @@ import os
 from time import monotonic
 from uuid import uuid4
 
-from app.accounting import retention
+from app.accounting import backfill, retention
 from app.accounting.booking import Line, book, forget, is_faulty, position
 from app.accounting.database import UNAVAILABLE, Database
 from app.accounting.entries import entry
@@ -37,15 +37,16 @@ async def keep(ledger: Ledger, stop: asyncio.Event) -> None:
     books = _Books(ledger)
     syncing = asyncio.get_running_loop().create_task(_sync(ledger))
     tidying = asyncio.get_running_loop().create_task(books.tidy())
+    summing = asyncio.get_running_loop().create_task(books.sum_up())
     try:
         while not stop.is_set():
             pause = await books.round()
             ledger.told()
             await _sleep(stop, pause)
     finally:
-        for task in (syncing, tidying):
+        for task in (syncing, tidying, summing):
             task.cancel()
-        await asyncio.gather(syncing, tidying, return_exceptions=True)
+        await asyncio.gather(syncing, tidying, summing, return_exceptions=True)
         await books.close()
 
 
@@ -97,6 +98,19 @@ class _Books:
             except Exception as error:  # noqa: BLE001 - nor may it end the tidying
                 self._ledger.trouble("fault", error)
             await asyncio.sleep(retention.PAUSE_SECONDS)
+
+    async def _opened(self) -> Database:
+        while True:
+            if self._database is not None:
+                return self._database
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def sum_up(self) -> None:
+        """Make the dashboard's sums of rows that were there before them."""
+        try:
+            await backfill.keep_on(await self._opened())
+        except Exception as error:  # noqa: BLE001 - the page lacks something, and no more
+            self._ledger.trouble("fault", error)
 
     async def close(self) -> None:
         for segment in self._ledger.journal.segments:

@@ -98,11 +98,6 @@ class Key(NamedTuple):
     model: str
 
 
-def keys_of(row: Mapping[str, Any]) -> list[Key]:
-    """The buckets that a row is counted in, the shortest first."""
-    return [_within(_minute(row), span) for span in SPANS]
-
-
 def _minute(row: Mapping[str, Any]) -> Key:
     span = min(SPANS)
     start = row["at_us"] - row["at_us"] % (span * 1_000_000)
@@ -133,6 +128,15 @@ def tally(rows: Iterable[Row], into: Tally) -> None:
             sums, total = into.setdefault(_within(minute, span), (dict.fromkeys(MEASURES, 0), {}))
             merge(sums, told)
             merge(total, detail)
+
+
+async def written(connection: AsyncConnection, counted: Tally) -> None:
+    """Write what was counted where nothing is there yet."""
+    rows = [
+        {**key._asdict(), **sums, "detail": detail}
+        for key, (sums, detail) in sorted(counted.items())
+    ]
+    await _prepared(connection.dialect).sums.run(connection, rows)
 
 
 async def add(connection: AsyncConnection, tallied: Tally) -> None:

@@ -29,7 +29,7 @@ def charge(record: Record, models: Mapping[str, Model], baseline: Model | None) 
     failed in a way that providers don't charge for costs 0. One that was sent and broke off without
     a report is estimated: the request's input, and what text of a stream had come. One that ended
     well without a report stays unknown. What was saved is against the baseline at the usage of the
-    attempt that served.
+    attempt that served; where none did, against nothing.
     """
     day = int(record.at // DAY_SECONDS)
     if record.cache is not None and record.cache.result == "hit":
@@ -60,6 +60,9 @@ def charge(record: Record, models: Mapping[str, Model], baseline: Model | None) 
         record.usage = served.usage
         if baseline is not None:
             record.baseline_cost = cost(baseline.prices, record.usage, day)
+    elif baseline is not None and record.attempts:
+        # Nobody got an answer, and none is worth nothing: what it cost is taken off what is saved.
+        record.baseline_cost = 0
     return doubts
 
 

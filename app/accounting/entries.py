@@ -38,14 +38,16 @@ Row = dict[str, Any]
 
 def line(record: Record) -> bytes:
     """One line of the journal: a checksum, the record as JSON, a line feed."""
-    # What it held of its limits is settled, and would be longer than all the rest.
+    # What it held of its limits is settled, and would be longer than all the rest; so would be its
+    # trace, which goes elsewhere.
     hold, record.hold = record.hold, None
+    trace, record.trace = record.trace, None
     try:
         text = orjson.dumps(record, default=_plain)
     except TypeError:  # a number beyond 64 bits, half a surrogate pair
         text = orjson.dumps(_tamed(asdict(record)))
     finally:
-        record.hold = hold
+        record.hold, record.trace = hold, trace
     return b"%08x %b\n" % (crc32(text), text)
 
 

@@ -128,3 +128,11 @@ buckets = Table(
 )
 """Sums of a minute, ten minutes or an hour for the dashboard; `app.accounting.buckets` says what is
 in `detail` and how long each is kept."""
+
+bucket_backfill = Table(
+    "bucket_backfill",
+    metadata,
+    Column("from_us", BigInteger, primary_key=True, autoincrement=False),
+)
+"""One row while sums are still made of rows that were there before them: from when on they are
+complete."""

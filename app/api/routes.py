@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -32,9 +33,8 @@ from app.errors import (
     MethodNotAllowed,
     UnknownPath,
 )
-from app.telemetry.logs import log
-
-CHAT = "/v1/chat/completions"
+from app.telemetry.logs import CHAT_PATH as CHAT
+from app.telemetry.logs import log, other_line
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
@@ -45,6 +45,7 @@ class Gateway(FastAPI):
     hot: Mapping[tuple[str, str], ASGIApp]
     """ASGI applications by method and path."""
     access: Access
+    access_log = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,7 +55,23 @@ class Gateway(FastAPI):
         if door is not None:
             await door(scope, receive, send)
         else:
-            await self._serve(scope, receive, _with_request_id(send))
+            request_id = wire.new_request_id()
+            started, status = perf_counter(), 499
+
+            async def answer(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                    named = (b"x-pointsman-request-id", request_id.encode())
+                    message = {**message, "headers": [*message["headers"], named]}
+                await send(message)
+
+            try:
+                await self._serve(scope, receive, answer)
+            finally:
+                if self.access_log:
+                    took = perf_counter() - started
+                    other_line(request_id, scope["method"], scope["path"], status, took)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[CALLER] = ANONYMOUS
@@ -93,16 +110,6 @@ def application(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
     return app
-
-
-def _with_request_id(send: Send) -> Send:
-    async def with_id(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            request_id = (b"x-pointsman-request-id", wire.new_request_id().encode())
-            message = {**message, "headers": [*message["headers"], request_id]}
-        await send(message)
-
-    return with_id
 
 
 def _response(error: GatewayError) -> Response:

@@ -19,6 +19,8 @@ from app.config.schema import Config, SimulatedUpstream
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from app.telemetry.logs import Format
+
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 
@@ -37,12 +39,33 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 @click.option("--workers", type=click.IntRange(1, 256), help="Overrides server.workers.")
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
+    envvar="POINTSMAN_LOG_LEVEL",
     show_default=True,
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="POINTSMAN_LOG_FORMAT",
+    show_default=True,
+    help="json: an object a line.",
+)
+@click.option(
+    "--access-log/--no-access-log",
+    default=False,
+    envvar="POINTSMAN_ACCESS_LOG",
+    help="Log a line for every request.",
+)
 def command(
-    file: Path, host: str | None, port: int | None, workers: int | None, log_level: str
+    file: Path,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    log_level: str,
+    log_format: Format,
+    access_log: bool,
 ) -> None:
     """Serve a configuration. Without one: the demo, whose upstreams are simulated."""
     import uvicorn
@@ -52,7 +75,7 @@ def command(
     from app.accounting.place import Place
     from app.api.server import Server
     from app.api.workers import Workers
-    from app.assembly import CONFIG_VARIABLE, LOG_VARIABLE
+    from app.assembly import ACCESS_VARIABLE, CONFIG_VARIABLE, FORMAT_VARIABLE, LOG_VARIABLE
     from app.compiling import WORKERS_VARIABLE
     from app.telemetry.logs import configure
 
@@ -67,12 +90,14 @@ def command(
     os.environ[WORKERS_VARIABLE] = str(workers)
     os.environ[HOST_VARIABLE] = host
     os.environ[LOG_VARIABLE] = log_level.upper()
-    configure(log_level.upper())
+    os.environ[FORMAT_VARIABLE] = log_format
+    os.environ[ACCESS_VARIABLE] = "1" if access_log else "0"
+    configure(log_level.upper(), log_format)
     with ExitStack() as stack:
         stack.enter_context(_shared_metrics(workers))
         stack.enter_context(_taken(loaded, workers))
         stack.enter_context(_simulated(loaded.config))
-        app = _application(loaded, workers)
+        app = _application(loaded, workers, access_log=access_log)
         click.echo(f"Pointsman on http://{host}:{port} (config {file})", err=True)
         config = uvicorn.Config(
             app,
@@ -101,7 +126,7 @@ def command(
             sys.exit(STARTUP_FAILURE)
 
 
-def _application(loaded: Loaded, workers: int) -> FastAPI | str:
+def _application(loaded: Loaded, workers: int, *, access_log: bool) -> FastAPI | str:
     """The application, or what each worker builds its own by.
 
     Compiled here either way: a config error is a message now, not a child that dies for ever.
@@ -110,7 +135,7 @@ def _application(loaded: Loaded, workers: int) -> FastAPI | str:
     from app.compiling import compile_config
 
     if workers == 1:
-        return application(loaded)
+        return application(loaded, access_log=access_log)
     log_doubts(compile_config(loaded))
     return "app.assembly:application_from_environment"
 

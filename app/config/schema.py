@@ -50,6 +50,7 @@ from app.config.prices import Prices as Prices
 from app.config.prices import PricesOrLists as PricesOrLists
 from app.config.prices import Rates as Rates
 from app.config.prices import SizedRates as SizedRates
+from app.config.telemetry import Tracing as Tracing
 
 
 class Drain(Written):
@@ -310,6 +311,11 @@ class Route(Written):
         description="Whether a refusal of the content goes to the client, or the next model is "
         "asked.",
     )
+    on_stream_failure: Literal["error", "continue"] = Field(
+        default="error",
+        description="What becomes of a stream that breaks off after its first event: it ends in an "
+        "error event, or another model goes on, where the answer is plain text.",
+    )
     affinity: AffinityOrSwitch | None = Field(
         default=None,
         description="Whether a conversation stays with its model. Left out: yes, but with a "
@@ -346,4 +352,7 @@ class Config(Written):
     )
     redis: Redis | None = Field(
         default=None, description="Without it each process counts by itself."
+    )
+    tracing: Tracing | None = Field(
+        default=None, description="Without it nothing is traced. `tracing: {}` is enough."
     )

@@ -9,6 +9,7 @@ from sqlalchemy import Select, and_, or_, select
 
 from app.accounting.database import Database
 from app.accounting.tables import prompts, requests
+from app.dashboard.evidence import Evidence
 from app.dashboard.span import Wanted
 from app.exchange.money import usd_text
 from app.routing.explain import REASONS
@@ -36,9 +37,9 @@ async def decisions(
 
 
 async def decision(
-    database: Database, request_id: str, *, with_prompt: bool
+    database: Database, request_id: str, evidence: Evidence
 ) -> dict[str, Any] | None:
-    """A request with its candidates and attempts; None if it is not in the ledger.
+    """A request with its candidates, neighbours and attempts; None if it is not in the ledger.
 
     The prompt's text is told only where the configuration keeps it now.
     """
@@ -47,10 +48,9 @@ async def decision(
         row = (await connection.execute(row_of)).mappings().one_or_none()
         if row is None:
             return None
-        text = None
-        if with_prompt:
-            text_of = select(prompts.c.text).where(prompts.c.id == request_id)
-            text = await connection.scalar(text_of)
+        kept_of = select(prompts).where(prompts.c.id == request_id)
+        found = (await connection.execute(kept_of)).mappings().one_or_none()
+        kept = None if found is None else dict(found)
     return {
         **_told({name: row[name] for name in _LISTED}),
         "explanation": REASONS.get(row["reason"]),
@@ -84,7 +84,8 @@ async def decision(
             }
             for one in row["attempts"]
         ],
-        "prompt": text,
+        **await evidence.of(row["route"], kept),
+        "prompt": kept["text"] if kept is not None and evidence.keeps_text else None,
     }
 
 

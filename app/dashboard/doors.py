@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.dashboard.assets import PREFIX, Assets
+from app.dashboard.evidence import Evidence
 from app.dashboard.source import Source
 from app.dashboard.span import Range, Span, Wanted
 from app.errors import UnknownRequest
@@ -45,15 +46,17 @@ _NAME = Annotated[str | None, Query(max_length=200)]
 
 
 def doors(
-    source: Source, guard: Callable[[Request], Any], *, shows_prompts: Callable[[], bool]
+    source: Source, guard: Callable[[Request], Any], evidence: Callable[[], Evidence]
 ) -> APIRouter:
-    """`guard` raises for who may not see data; `shows_prompts` is asked each time."""
+    """`guard` raises for who may not see data; `evidence` is asked each time, and knows whether it
+    is shown text."""
     router = APIRouter()
     data = APIRouter(prefix="/dashboard/data", tags=["dashboard"], dependencies=[Depends(guard)])
     assets = Assets()
 
     @router.get("/dashboard", include_in_schema=False)
     async def page() -> Response:
+        source.warm()
         return Response(assets.page, headers=_PAGE, media_type="text/html; charset=utf-8")
 
     @router.get(PREFIX + "/{version}/{name}", include_in_schema=False)
@@ -97,7 +100,7 @@ def doors(
         async with source.ledger() as database:
             from app.dashboard.decisions import decision
 
-            found = await decision(database, request_id, with_prompt=shows_prompts())
+            found = await decision(database, request_id, evidence())
         if found is None:
             raise UnknownRequest("There is no such request in the ledger, or no longer.")
         return _json(found)

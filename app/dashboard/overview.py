@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from app.accounting import backfill
 from app.accounting.buckets import Detail, merge, percentile
 from app.accounting.database import Database
 from app.accounting.tables import MEASURES, buckets
@@ -63,6 +64,7 @@ async def overview(database: Database, wanted: Wanted) -> dict[str, Any]:
         buckets.c.start_us < span.until * 1_000_000,
     )
     async with database.read() as connection:
+        complete_from = await backfill.reached_in(connection)
         found = await connection.stream(statement)
         async for page in found.mappings().partitions(_PAGE):
             for row in page:
@@ -84,6 +86,8 @@ async def overview(database: Database, wanted: Wanted) -> dict[str, Any]:
         "since": span.since,
         "until": span.until,
         "step_seconds": span.step_seconds,
+        # Null but for a while after an upgrade, in which older sums are still made.
+        "complete_from": None if complete_from is None else complete_from // 1_000_000,
         "names": {kind: sorted(some) for kind, some in names.items()},
         "total": _total(total),
         "latency": {name: _percentiles(total.detail, name) for name in _TIMES},

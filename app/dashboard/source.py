@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -25,14 +25,30 @@ class Source:
         self._url = url
         self._database: Database | None = None
         self._opening = asyncio.Lock()
+        self._warming: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         try:
             yield
         finally:
+            if self._warming is not None:
+                await self._warming
             if self._database is not None:
                 await self._database.close()
+
+    def warm(self) -> None:
+        """Open it in the background: its data will be asked for in a moment."""
+        if self._url is not None and self._database is None and self._warming is None:
+            self._warming = asyncio.get_running_loop().create_task(self._warm())
+
+    async def _warm(self) -> None:
+        try:
+            with suppress(LedgerUnavailable):  # told to who asks
+                async with self.ledger():
+                    pass
+        finally:
+            self._warming = None
 
     @asynccontextmanager
     async def ledger(self) -> AsyncIterator[Database]:

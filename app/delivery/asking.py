@@ -71,6 +71,8 @@ async def _noted(
     noted = Attempt(upstream.name, model.name, "cancelled", 0.0)
     if len(model.deployments) > 1:
         noted.deployment = seat.deployment.name
+    if record.trace is not None:
+        record.trace.call(noted, seat.deployment.upstream_id, upstream.place)
     try:
         result = await attempt(request, model, seat.deployment, upstream, times)
         noted.outcome, noted.status = "ok", 200

@@ -83,12 +83,18 @@ class Deployments:
         self._of_model[model.name] = (model, states)
         return states
 
-    def order(self, model: Model, *, stream: bool) -> Sequence[DeploymentState]:
-        """In what order to ask them."""
+    def order(
+        self, model: Model, *, stream: bool, first: str | None = None
+    ) -> Sequence[DeploymentState]:
+        """In what order to ask them. `first` names one that goes before its equals."""
         states = self.of(model)
         if len(states) == 1:
             return states
-        return ordered(states, model.balance, self.random, stream=stream)
+        order = ordered(states, model.balance, self.random, stream=stream)
+        if first is None:
+            return order
+        best = order[0].priority
+        return sorted(order, key=lambda one: not (one.name == first and one.priority == best))
 
     def tell(self, state: DeploymentState, event: Event, reason: str, until: float) -> None:
         """A breaker has opened or a cooldown has begun."""

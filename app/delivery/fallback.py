@@ -47,14 +47,16 @@ async def deliver(
     deployments: Deployments,
     terms: Terms = USUAL_TERMS,
     afford: Afford | None = None,
+    first: str | None = None,
 ) -> Whole | Opened:
     """Try the models of a plan in order; every attempt is noted in the record. A model that
-    `afford` does not allow is left out. A stream that is given has a seat, which must be ended.
+    `afford` does not allow is left out. `first` names a deployment that is asked before its equals,
+    because a conversation is at home there. A stream that is given has a seat, which must be ended.
 
     Raises the most telling UpstreamError when all have failed, or at once one that would meet
     every other model as well.
     """
-    course = _Course(request, plan, upstreams, record, deployments, terms, afford)
+    course = _Course(request, plan, upstreams, record, deployments, terms, afford, first)
     while True:
         result = await course.round()
         if result is not None:
@@ -82,10 +84,11 @@ class _Course:
         deployments: Deployments,
         terms: Terms,
         afford: Afford | None,
+        first: str | None,
     ) -> None:
         self.request, self.plan, self.record = request, plan, record
         self.upstreams, self.deployments = upstreams, deployments
-        self.terms, self.afford = terms, afford
+        self.terms, self.afford, self.first = terms, afford, first
         self.deadline = _now() + self._seconds()
         self.tokens = record.expected_input_tokens + _output_tokens(request)
         self.errors: list[UpstreamError] = []
@@ -99,7 +102,6 @@ class _Course:
         self.waited = self.backoff = self.again_at = 0.0
         self.forced: DeploymentState | None = None
         """The one that is asked although its breaker is open."""
-        self.has_forced = False
 
     def _seconds(self) -> float:
         """How long the request may take from now on."""
@@ -141,7 +143,8 @@ class _Course:
         forced, self.forced = self.forced, None
         self.waits.clear()
         for model in self._models():
-            for state in self.deployments.order(model, stream=self.request.stream):
+            order = self.deployments.order(model, stream=self.request.stream, first=self.first)
+            for state in order:
                 if model.name in self.over:
                     break
                 if forced is not None and state is not forced:
@@ -217,7 +220,7 @@ class _Course:
         soonest = _LONGEST_TOLD_SECONDS
         for state in self._remaining():
             tried = state.name in self.tried
-            wait = self.waits.get(state.name) or state.shut()
+            wait = self._no_room(state) or state.shut()
             if wait is not None and wait.reason == "open":
                 if not tried:
                     left_alone.append(state)
@@ -226,8 +229,9 @@ class _Course:
             soonest = min(soonest, seconds)
             if seconds <= self._retries(state).wait_seconds - self.waited:
                 ahead[state] = seconds
-        if left_alone and not self.has_forced and not (ahead and self.tried):
-            self.forced, self.has_forced = _least_bad(left_alone), True
+        if left_alone and not (ahead and self.tried):
+            # Nothing is to fail untried: one after the other is asked all the same.
+            self.forced = _least_bad(left_alone)
             return
         now = _now()
         self._back_off([state for state in ahead if state.name in self.tried])
@@ -236,7 +240,7 @@ class _Course:
                 ahead[state] = max(seconds, self.again_at - now)
         if not ahead or min(ahead.values()) >= self.deadline - now:
             raise self._most_telling(soonest)
-        full = [state for state in ahead if self._is_full(state)]
+        full = [s for s in ahead if (room := self._no_room(s)) and room.reason == "full"]
         await self._sleep(min(ahead.values()), full)
 
     def _remaining(self) -> Iterator[DeploymentState]:
@@ -256,9 +260,10 @@ class _Course:
             )
             self.again_at = _now() + self.backoff
 
-    def _is_full(self, state: DeploymentState) -> bool:
+    def _no_room(self, state: DeploymentState) -> Wait | None:
+        """What its limits said in the last round; whether it is open or cools down is seen now."""
         wait = self.waits.get(state.name)
-        return wait is not None and wait.reason == "full"
+        return wait if wait is not None and wait.reason in ("limit", "full") else None
 
     async def _sleep(self, seconds: float, full: list[DeploymentState]) -> None:
         """So long, or until one of those that are full has room."""

@@ -159,7 +159,8 @@ class Breaker:
         if settings is None:
             return
         if self.until is None:
-            self._judge(settings, self.window.counts())
+            if failed or slow:  # nothing gets worse by what went well
+                self._judge(settings, self.window.counts())
         elif probe:
             self.probed(good=not failed and not slow)
         elif not failed and self._clock() < self.until:

@@ -11,20 +11,35 @@ from collections.abc import AsyncIterator, Callable
 from app.delivery.attempt import Opened, withhold_secrets
 from app.delivery.drain import Drain, stopping
 from app.delivery.health import Verdict
-from app.errors import GatewayError, GatewayStopping, UpstreamCut, UpstreamError
+from app.errors import (
+    GatewayError,
+    GatewayStopping,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamReportedError,
+)
 from app.wire import sse
-from app.wire.openai_chat import error_body, is_whole
+from app.wire.openai_chat import before_error, error_body, is_whole
 
 
 class Relay:
     """Hands an opened stream on. `ended` is called once, with the outcome, however it ends:
-    `ok`, `client_gone`, an UpstreamError's outcome, `stopped`, or `failed`."""
+    `ok`, `client_gone`, an UpstreamError's outcome, `stopped`, or `failed`.
+
+    `raises` hands an upstream's failure to who reads, in place of an error event.
+    """
 
     def __init__(
-        self, opened: Opened, ended: Callable[[str], None], drain: Drain | None = None
+        self,
+        opened: Opened,
+        ended: Callable[[str], None],
+        drain: Drain | None = None,
+        *,
+        raises: bool = False,
     ) -> None:
         self._opened = opened
         self._drain = drain or Drain()
+        self._raises = raises
         self._ended: Callable[[str], None] | None = ended
         self._outcome = "client_gone"
         self._late = False
@@ -42,6 +57,10 @@ class Relay:
         try:
             block = reader.feed(self._opened.first)
             while True:
+                if reader.failed and self._raises:
+                    if block := before_error(block):
+                        yield block
+                    raise UpstreamReportedError("The upstream reported an error in its stream.")
                 if block:
                     yield block
                 if reader.done:
@@ -59,6 +78,8 @@ class Relay:
         except UpstreamError as error:
             self._outcome = error.outcome
             self._late = asyncio.get_running_loop().time() >= answer.deadline
+            if self._raises:
+                raise
             yield _told(error)
         except asyncio.CancelledError:
             if not self._drain.over:

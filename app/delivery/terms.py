@@ -5,21 +5,22 @@ from __future__ import annotations
 from app.config import schema
 from app.delivery.deployment import UpstreamPolicy
 from app.delivery.health import BreakerSettings
-from app.exchange.terms import Retries, Terms, Timeouts, TimeoutsOrNone
+from app.exchange.terms import NO_TIMEOUTS, Retries, Terms, Timeouts, TimeoutsOrNone
 
 
 def of_route(written: schema.Route) -> Terms:
     """How a route's requests are delivered."""
-    times = written.timeouts
+    times = TimeoutsOrNone(
+        connect=written.timeouts.connect_seconds,
+        first_byte=written.timeouts.first_byte_seconds,
+        idle=written.timeouts.idle_seconds,
+        total=written.timeouts.total_seconds,
+    )
     return Terms(
-        TimeoutsOrNone(
-            connect=times.connect_seconds,
-            first_byte=times.first_byte_seconds,
-            idle=times.idle_seconds,
-            total=times.total_seconds,
-        ),
+        NO_TIMEOUTS if times == NO_TIMEOUTS else times,
         None if written.retries is None else _retries(written.retries),
         written.on_content_refusal,
+        continues=written.on_stream_failure == "continue",
     )
 
 

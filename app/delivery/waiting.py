@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from app.delivery.attempt import Opened
+from app.delivery.continuation import Relaying
 from app.delivery.drain import Drain
-from app.delivery.relay import Relay, stopped_event
+from app.delivery.relay import stopped_event
 from app.wire import sse
 
 Result = TypeVar("Result")
@@ -54,7 +55,7 @@ class Waiting:
         delivery: asyncio.Task[Any],
         seconds: float,
         *,
-        began: Callable[[Opened], Relay],
+        began: Callable[[Opened], Relaying],
         failed: Callable[[Exception], bytes],
         gone: Callable[[], None],
         drain: Drain | None = None,
@@ -63,7 +64,7 @@ class Waiting:
         self._seconds = seconds
         self._began, self._failed, self._gone = began, failed, gone
         self._drain = drain or Drain()
-        self._relay: Relay | None = None
+        self._relay: Relaying | None = None
         self._told = False
 
     async def events(self) -> AsyncIterator[bytes]:

@@ -39,6 +39,7 @@ def _debug(record: Record) -> Headers:
     told = [
         ("x-pointsman-reason", record.reason),
         ("x-pointsman-speed", record.speed),
+        *([("x-pointsman-trace-id", record.trace.id)] if record.trace is not None else []),
         ("x-pointsman-attempts", attempts),
         ("x-pointsman-decide-ms", f"{record.decide_seconds * 1000:.3f}"),
         ("x-pointsman-upstream-ms", f"{record.upstream_seconds * 1000:.3f}"),

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import time
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from app.exchange.reply import Headers
 from app.exchange.usage import Usage
+
+if TYPE_CHECKING:
+    from app.exchange.trace import Trace
 
 
 @dataclass(slots=True)
@@ -114,6 +117,8 @@ class Record:
     """None where the request meets no limit."""
     cache: Cached | None = None
     """None where nothing is cached."""
+    trace: Trace | None = None
+    """None where nothing is traced."""
     duration_seconds: float = 0.0
     overhead_seconds: float | None = None
     decide_seconds: float = 0.0
@@ -126,7 +131,8 @@ class Record:
 
     @property
     def saved(self) -> int | None:
-        """Against the baseline with the same usage; negative where the choice cost more."""
+        """Against the baseline with the same usage; negative where the choice cost more, or where
+        attempts cost something and none of them brought an answer."""
         if self.cost is None or self.baseline_cost is None:
             return None
         return self.baseline_cost - self.cost

@@ -24,6 +24,8 @@ class Request:
     started: float
     received: float
     debug: bool = False
+    traceparent: str | None = None
+    """The client's, as W3C Trace Context has it."""
     include_usage: bool = False
     """The client asked for the usage chunk of its stream itself."""
     asked: Asked = NOTHING_ASKED

@@ -24,7 +24,7 @@ class Timeouts:
 
     def under(self, other: TimeoutsOrNone) -> Timeouts:
         """With what another says in place of its own."""
-        if other == NO_TIMEOUTS:
+        if other is NO_TIMEOUTS:
             return self
         return Timeouts(
             connect=self.connect if other.connect is None else other.connect,
@@ -79,6 +79,8 @@ class Terms:
     timeouts: TimeoutsOrNone = NO_TIMEOUTS
     retries: Retries | None = None
     on_content_refusal: OnContentRefusal = "return"
+    continues: bool = False
+    """A stream that breaks off goes on on another model, where it can."""
 
 
 USUAL_TERMS = Terms()

@@ -63,7 +63,7 @@ class Decider:
             decision = talk.keep(decision)
         evidence: tuple[Neighbour, ...] = ()
         if neighbours and decision.options:
-            evidence = await self._evidence(target, facts.instruction, neighbours)
+            evidence = await self.evidence(target, facts.instruction, neighbours)
         return explain(decision, facts, evidence)
 
     def keep(self, record: Record, text: str, ledger: Ledger) -> None:
@@ -92,7 +92,8 @@ class Decider:
             log.exception("route %s could not predict", route.name, exc_info=error)
             return by_rule(route, facts, "prediction_failed")
 
-    async def _evidence(self, route: Route, text: str, count: int) -> tuple[Neighbour, ...]:
+    async def evidence(self, route: Route, text: str, count: int) -> tuple[Neighbour, ...]:
+        """The neighbours of a text, nearest first."""
         if self.embedder is None or route.encode == "never" or not text:
             return route.estimator.neighbours(Query(text, None), count)
         # Not remembered: a vector at hand would let the chat door decide otherwise than was shown.

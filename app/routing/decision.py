@@ -14,6 +14,7 @@ from app.accounting.cost import expected_cost
 from app.catalog.model import Model
 from app.errors import NoEligibleCandidate
 from app.exchange.record import Prediction, Record
+from app.exchange.terms import USUAL_TERMS, Terms
 from app.routing.estimators.base import Estimate
 from app.routing.facts import Facts
 from app.routing.objective import Choice, Option
@@ -49,6 +50,11 @@ class Decision:
     @property
     def chosen(self) -> Model:
         return self.plan[0]
+
+    @property
+    def terms(self) -> Terms:
+        """What it is delivered on."""
+        return self.route.terms if self.route else USUAL_TERMS
 
     @property
     def route_name(self) -> str:

@@ -65,15 +65,17 @@ def explain(
             "tool_results": facts.tool_results,
         },
         "candidates": _candidates(decision, facts),
-        "neighbours": [
-            {
-                "id": neighbour.id,
-                "task": neighbour.task,
-                "similarity": round(neighbour.similarity, 4),
-                "scores": {name: _rounded(s) for name, s in neighbour.scores.items()},
-            }
-            for neighbour in neighbours
-        ],
+        "neighbours": [told_neighbour(one) for one in neighbours],
+    }
+
+
+def told_neighbour(neighbour: Neighbour) -> dict[str, Any]:
+    """A past prompt by its id and task, and how well models did on it; JSON-ready."""
+    return {
+        "id": neighbour.id,
+        "task": neighbour.task,
+        "similarity": round(neighbour.similarity, 4),
+        "scores": {name: _rounded(score) for name, score in neighbour.scores.items()},
     }
 
 

@@ -71,6 +71,7 @@ def parse(
     debug: bool = False,
     session: str | None = None,
     cache_control: str | None = None,
+    traceparent: str | None = None,
 ) -> Request:
     """Read and check a request body. Raises InvalidJSON or InvalidField, naming the field."""
     try:
@@ -95,6 +96,7 @@ def parse(
         started=started,
         received=received,
         debug=debug,
+        traceparent=traceparent,
         include_usage=options.get("include_usage") is True,
         session=session,
         cache_control=cache_control,
@@ -371,6 +373,15 @@ def _check_events(block: bytes) -> None:
         data = sse.data_of(event)
         if data and not data.endswith(b"}") and not is_whole(data):
             raise MalformedReply("The upstream's stream has an event that is not JSON.")
+
+
+def before_error(block: bytes) -> bytes:
+    """The events of a block before one that tells of an error."""
+    events = sse.split(block)
+    for place, event in enumerate(events):
+        if _ERROR.search(event):
+            return b"".join(events[:place])
+    return block
 
 
 def is_whole(data: bytes) -> bool:

@@ -28,6 +28,7 @@ application(load(Path("configs/demo.yaml")))
 def test_serving_with_the_default_encoder_needs_no_heavy_library() -> None:
     heavy = {"torch", "sentence_transformers", "transformers", "scipy", "sklearn", "matplotlib"}
     heavy |= {"redis"}  # only with `redis:` in the YAML
+    heavy |= {"google", "requests"}  # of OpenTelemetry's exporter: only with `tracing:`
     modules = imported_by(SERVE)
     assert {"faiss", "onnxruntime"} <= modules
     assert not modules & heavy

@@ -32,7 +32,7 @@ def test_it_runs_as_a_numbered_user_without_rights() -> None:
 def test_dependencies_are_the_pinned_ones_and_only_those_that_serve() -> None:
     (install,) = (line for line in steps("RUN") if "-e '" in line)
     assert "-c deploy/constraints.txt" in install
-    assert "'.[postgres]'" in install
+    assert "'.[postgres,otel]'" in install
 
 
 def test_its_health_is_asked_of_the_gateway_without_another_program() -> None:

@@ -174,3 +174,32 @@ def test_a_failed_attempt_is_booked_to_the_request_that_caused_it(
     # Six tokens of prompt had been sent to `first`.
     assert answer.headers["x-pointsman-cost-usd"] == "0.000046"
     assert answer.headers["x-pointsman-saved-usd"] == "-0.000006"
+
+
+def test_what_a_request_without_an_answer_cost_is_not_saved(
+    gateway: Serve, simulated: Control
+) -> None:
+    one = gateway(PRICED)
+
+    def net() -> float:
+        sides = ("saved", "overspent")
+        saved, overspent = (one.metric(f"pointsman_{side}_dollars_total") for side in sides)
+        return (saved - overspent) * 1e9
+
+    spent, saved = nano(one), net()
+    simulated.script("first", delay_seconds=2)
+    simulated.script("second", status=500)
+    answer = one.http.post("/v1/chat/completions", json={"model": "auto", "messages": USER})
+    # Six tokens of prompt had been sent to `first`, which did not answer in time.
+    assert answer.status_code == 502
+    assert answer.headers["x-pointsman-cost-usd"] == "0.000006"
+    assert answer.headers["x-pointsman-saved-usd"] == "-0.000006"
+    assert nano(one) - spent == pytest.approx(6_000)
+    assert net() - saved == pytest.approx(-6_000)
+
+    def of_the_ledger() -> dict[str, str]:
+        told = one.http.get("/dashboard/data/overview", params={"range": "15m"}).json()
+        return {model["name"]: model["saved_usd"] for model in told["models"]}
+
+    eventually(lambda: of_the_ledger().get("none") == "-0.000006")
+    assert sum(map(float, of_the_ledger().values())) * 1e9 == pytest.approx(net())

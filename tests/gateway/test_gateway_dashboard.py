@@ -272,7 +272,10 @@ def test_figures_on_the_page_are_the_ledgers(page: Page, url: str) -> None:
     assert by_model == {name: names.count(name) for name in set(names)}
     # Plotly has really drawn: a bar for each step with spend in it.
     assert page.locator("#plot-spend .bars path").count() > 0
-    assert page.locator("#plot-tradeoff .scatterlayer path").count() > 0
+    # What was out of sight is drawn when one comes near.
+    page.locator("#plot-errors").scroll_into_view_if_needed()
+    expect(page.locator("#plot-errors .bars path")).not_to_have_count(0)
+    expect(page.locator("#plot-tradeoff .scatterlayer path")).not_to_have_count(0)
 
 
 def test_filters_and_ranges(page: Page, url: str) -> None:
@@ -301,9 +304,27 @@ def test_a_decision_opens_to_its_explanation(page: Page, url: str) -> None:
         expect(panel.locator("table").first).to_contain_text(model)
     expect(panel.locator("tr.failed")).to_contain_text("server_error")
     expect(panel.locator("tr.chosen")).to_contain_text("served")
+    expect(panel.locator("[data-no-neighbours]")).to_contain_text("decides by stated qualities")
     assert button.get_attribute("aria-expanded") == "true"
     button.click()
     expect(panel).to_have_count(0)
+
+
+def test_a_decision_shows_its_neighbours_outcomes(page: Page, url: str) -> None:
+    """As the door tells them where the ledger keeps vectors."""
+    near = [{"id": "n1", "task": "sums", "similarity": 0.91, "scores": {"small": 0.25}}]
+
+    def with_neighbours(route: Any) -> None:
+        told = route.fetch().json()
+        route.fulfill(json={**told, "neighbours": near, "no_neighbours": None})
+
+    page.route("**/dashboard/data/decisions/*", with_neighbours)
+    name = next(row["id"] for row in read(url) if row["decision"] == "fallback")
+    page.locator(f"[data-request='{name}']").click()
+    panel = page.locator(".panel")
+    expect(panel.locator("h3")).to_have_text(["Candidates", "Neighbours' outcomes", "Attempts"])
+    row = panel.get_by_role("row").filter(has_text="sums")
+    expect(row.locator("td")).to_have_text(["91 %", "sums", "0.250", "–", "–"])
 
 
 @pytest.mark.parametrize("what", ["sums", "requests"])

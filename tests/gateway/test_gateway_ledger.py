@@ -175,3 +175,10 @@ def test_the_vector_that_decided_is_kept(
     vector = np.frombuffer(found["embedding"], "<f4")
     assert vector.shape == (384,)
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)
+    # The dashboard finds the neighbours by it that a decision on the same prompt would show.
+    one = gateway(ROUTED.replace("LEDGER", str(file)))
+    opened = one.http.get(f"/dashboard/data/decisions/{found['id']}").json()
+    explained = one.http.post("/v1/decision", json=body()).json()
+    assert opened["neighbours"][0] == explained["neighbours"][0]
+    assert opened["no_neighbours"] is None
+    assert "Hello" not in str(opened)

@@ -77,3 +77,38 @@ def test_a_database_without_its_driver(compiled: Compile, monkeypatch: pytest.Mo
     text = TEXT.replace("ENCODE", "never") + "ledger: {url: 'postgresql://me@host/name'}\n"
     with pytest.raises(ConfigError, match=r"ledger\.url: PostgreSQL needs a driver .*\[postgres\]"):
         compiling.compile_config(loads(text))
+
+
+def test_traces_without_their_library(compiled: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = TEXT.replace("ENCODE", "never") + "tracing: {}\n"
+    assert compiling.compile_config(loads(text)).config.tracing is not None
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(compiling, "find_spec", missing)
+    with pytest.raises(ConfigError, match=r"tracing: needs OpenTelemetry.*\[otel\]"):
+        compiling.compile_config(loads(text))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("https://otlp.example.com/", "https://otlp.example.com/v1/traces"),
+        ("https://example.com/otlp/v1/traces", "https://example.com/otlp/v1/traces"),
+        ("grpc://127.0.0.1:4317", None),
+        ("http://user:password@127.0.0.1:4318", None),
+    ],
+)
+def test_where_traces_go(written: str, meant: str | None) -> None:
+    text = TEXT.replace("ENCODE", "never") + f"tracing: {{endpoint: '{written}'}}\n"
+    if meant is None:
+        with pytest.raises(
+            ConfigError, match=r"tracing\.endpoint: must be an http or https address"
+        ):
+            loads(text)
+    else:
+        tracing = loads(text).config.tracing
+        assert tracing is not None
+        assert tracing.endpoint == meant

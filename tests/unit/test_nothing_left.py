@@ -1,4 +1,4 @@
-"""Whatever upstreams do wrong, no task and no connection of the gateway's is left behind."""
+"""Whatever upstreams do wrong, no task of the gateway is left behind."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ async def ask(app: Any, model: str, *, stream: bool) -> bytes:
     return b"".join(sent)
 
 
-async def test_no_task_and_no_connection_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_task_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # What is frozen has no referrers any more, which others in this process look for.
     monkeypatch.setattr(gc, "freeze", lambda: None)

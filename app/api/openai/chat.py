@@ -44,7 +44,8 @@ class ChatDoor:
                 scope, receive, active.config.server, started, reads=pipeline.reads
             )
         except GatewayError as error:
-            refusal = pipeline.refuse(wire.new_request_id(), started, error, caller)
+            traceparent = wire.header(scope, b"traceparent")
+            refusal = pipeline.refuse(wire.new_request_id(), started, error, caller, traceparent)
             await wire.send_reply(send, refusal)
             return
         except wire.ClientGone:
@@ -65,13 +66,17 @@ class ChatDoor:
                         else:
                             await wire.send_reply(send, reply)
                 except Overloaded as error:
-                    refusal = pipeline.refuse(request.id, started, error, caller)
+                    refusal = pipeline.refuse(
+                        request.id, started, error, caller, request.traceparent
+                    )
                     await wire.send_reply(send, refusal)
         except asyncio.CancelledError:
             if not pipeline.drain.over:
                 raise
             if reply is None:  # it waited at the gate
-                refusal = pipeline.refuse(request.id, started, stopping(), caller)
+                refusal = pipeline.refuse(
+                    request.id, started, stopping(), caller, request.traceparent
+                )
                 await wire.send_reply(send, refusal)
             # Else its client took its time: the connection is broken, which tells it.
 
@@ -99,6 +104,7 @@ async def read_request(
         debug=(wire.header(scope, b"x-pointsman-debug") or "").lower() == "true",
         session=_session(scope) if "session" in reads else None,
         cache_control=wire.header(scope, b"cache-control") if "cache-control" in reads else None,
+        traceparent=wire.header(scope, b"traceparent"),
     )
     request.asked = terms
     return request
@@ -106,5 +112,6 @@ async def read_request(
 
 def _session(scope: Scope) -> str | None:
     """The conversation that a client names; an empty name is none."""
-    found = (wire.header(scope, name) for name in _SESSION_HEADERS)
-    return next((name.strip() for name in found if name and name.strip()), None)
+    found = {name: value.strip() for name, value in scope["headers"] if name in _SESSION_HEADERS}
+    named = (found.get(name) for name in _SESSION_HEADERS) if found else ()
+    return next((name.decode("latin-1") for name in named if name), None)

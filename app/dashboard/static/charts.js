@@ -5,6 +5,13 @@ import { percent, usd } from "./format.js";
 
 let loading;
 
+const address = document.querySelector("script[data-charts]").dataset.charts;
+
+/** Brings the library into the browser's cache; it is not read before there is something to draw. */
+export async function fetchAhead() {
+  if (!loading) await (await fetch(address, { priority: "low", credentials: "omit" })).blob();
+}
+
 export function load() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
@@ -14,7 +21,7 @@ export function load() {
     document.createElement = (name, ...more) =>
       create.call(document, name === "style" ? "template" : name, ...more);
     const loaded = () => delete document.createElement;
-    script.src = document.querySelector("script[data-charts]").dataset.charts;
+    script.src = address;
     script.onload = () => resolve(loaded() && globalThis.Plotly);
     script.onerror = () => loaded() && reject(new Error("The chart library could not be loaded."));
     document.head.append(script);
@@ -73,25 +80,48 @@ const painted = () =>
     });
   });
 
-let current;
+/** What each place is to show, until it shows it. */
+const wanted = new Map();
+let painting = null;
 
-/** A new drawing: of the one before, what is not drawn yet is left. */
-export const begin = () => (current = {});
+/** A chart that is out of sight is drawn when somebody comes near it: drawing holds the page up. */
+function inSight(place) {
+  const { top, bottom } = place.getBoundingClientRect();
+  return top < innerHeight * 1.25 && bottom > -innerHeight * 0.25;
+}
 
-async function draw(drawing, id, label, traces, more = {}) {
-  // Reading the library and drawing hold the page up: figures, and each chart, are shown between.
-  await painted();
-  const Plotly = await load();
-  if (drawing !== current) return;
-  const place = document.getElementById(id);
-  const colour = palette();
-  place.setAttribute("role", "img");
-  place.setAttribute("aria-label", label);
-  await Plotly.react(place, traces(colour), layout(colour, more), CONFIG);
+const scrolled = new IntersectionObserver(() => paint().catch(() => {}), { rootMargin: "25% 0px" });
+for (const place of document.querySelectorAll(".plot")) scrolled.observe(place);
+
+/** Draws what is in sight and not up to date, a chart at a time; the newest data count. */
+export function paint() {
+  painting ??= paintAll().finally(() => (painting = null));
+  return painting;
+}
+
+async function paintAll() {
+  for (;;) {
+    // Reading the library and drawing hold the page up: figures, and each chart, are shown between.
+    await painted();
+    const id = [...wanted.keys()].find((one) => inSight(document.getElementById(one)));
+    if (id === undefined) return;
+    const Plotly = await load();
+    const { label, traces, more } = wanted.get(id);
+    wanted.delete(id);
+    const place = document.getElementById(id);
+    const colour = palette();
+    place.setAttribute("role", "img");
+    place.setAttribute("aria-label", label);
+    await Plotly.react(place, traces(colour), layout(colour, more), CONFIG);
+  }
+}
+
+function draw(id, label, traces, more = {}) {
+  wanted.set(id, { label, traces, more });
 }
 
 /** Every chart over time. */
-export async function overTime(drawing, told) {
+export function overTime(told) {
   const { series, starts, since, until } = told;
   const x = starts.map((at) => new Date(at * 1000));
   const xaxis = { type: "date", range: [new Date(since * 1000), new Date(until * 1000)], nticks: 7, tickformatstops: DATES };
@@ -106,16 +136,16 @@ export async function overTime(drawing, told) {
       line: { color: colour(at), width: 2 }, marker: { size: 3 }, connectgaps: false,
     }));
   const timed = { xaxis, yaxis: { ticksuffix: "s", hoverformat: ".3~s", tickformat: ".3~s" } };
-  await draw(drawing, "plot-spend", "Spend over time, against the baseline", (colour) => [
+  draw("plot-spend", "Spend over time, against the baseline", (colour) => [
     { type: "bar", name: "spent", x, y: series.cost_usd, marker: { color: colour("--hue-1") } },
     {
       type: "scatter", mode: "lines", name: "at the baseline", x, y: series.baseline_usd,
       line: { color: colour("--hue-2"), width: 2, shape: "hvh" },
     },
   ], { xaxis, yaxis: { tickprefix: "$", hoverformat: ".3~g", tickformat: "~g" } });
-  await draw(drawing, "plot-models", "Requests by model over time", bars(told.models, told.names.models), { xaxis, barmode: "stack" });
-  await draw(drawing, "plot-routes", "Requests by route over time", bars(told.routes, told.names.routes), { xaxis, barmode: "stack" });
-  await draw(drawing, "plot-quality", "Predicted quality over time", (colour) => [
+  draw("plot-models", "Requests by model over time", bars(told.models, told.names.models), { xaxis, barmode: "stack" });
+  draw("plot-routes", "Requests by route over time", bars(told.routes, told.names.routes), { xaxis, barmode: "stack" });
+  draw("plot-quality", "Predicted quality over time", (colour) => [
     {
       type: "scatter", mode: "lines", name: "best candidate", x, y: series.quality_best,
       line: { color: colour("--muted"), width: 1.5, dash: "dot" },
@@ -125,22 +155,22 @@ export async function overTime(drawing, told) {
       line: { color: colour("--hue-3"), width: 2 }, marker: { size: 3 },
     },
   ], { xaxis, yaxis: { range: [0, 1], tickformat: ".0%", hoverformat: ".1%" } });
-  await draw(drawing, "plot-duration", "Latency over time", lines("duration"), timed);
-  await draw(drawing, "plot-first_token", "Time to first token over time", lines("first_token"), timed);
-  await draw(drawing, "plot-overhead", "Gateway overhead over time", lines("overhead"), timed);
-  await draw(drawing, "plot-errors", "Errors and fallbacks over time", (colour) => [
+  draw("plot-duration", "Latency over time", lines("duration"), timed);
+  draw("plot-first_token", "Time to first token over time", lines("first_token"), timed);
+  draw("plot-overhead", "Gateway overhead over time", lines("overhead"), timed);
+  draw("plot-errors", "Errors and fallbacks over time", (colour) => [
     { type: "bar", name: "failed", x, y: series.failed, marker: { color: colour("--bad") } },
     { type: "bar", name: "fallbacks", x, y: series.fallbacks, marker: { color: colour("--hue-2") } },
   ], { xaxis, barmode: "stack" });
 }
 
 /** The curve the routes could stand on, and where they stand. */
-export async function tradeoff(drawing, told, names) {
+export function tradeoff(told, names) {
   const x = (points) => points.map((one) => one.cost_usd * 1000);
   const y = (points) => points.map((one) => one.quality);
   const text = (points) => points.map((one) => `${usd(one.cost_usd * 1000)} per thousand, ${percent(one.quality)}`);
   const point = told.point ? [told.point] : [];
-  await draw(drawing, "plot-tradeoff", "Predicted quality against expected cost", (colour) => [
+  draw("plot-tradeoff", "Predicted quality against expected cost", (colour) => [
     {
       type: "scatter", mode: "lines", name: "best trade-off", x: x(told.curve), y: y(told.curve),
       text: text(told.curve), hovertemplate: "%{text}<extra>best trade-off</extra>",

@@ -117,6 +117,23 @@ function explained(row) {
   } else {
     parts.push(e("p", { class: "note" }, "Nothing was predicted for this request."));
   }
+  if (row.neighbours.length) {
+    const scored = row.neighbours.flatMap((one) => Object.keys(one.scores));
+    const names = [...new Set([...row.candidates.map((one) => one.model), ...scored])];
+    parts.push(
+      e("h3", {}, "Neighbours' outcomes"),
+      e("p", { class: "note" }, "The prompts nearest to this one that the route's router knows, and how well each model did on them."),
+      table(
+        ["Similarity", "Kind of task", ...names],
+        row.neighbours.map((one) => ({
+          kind: "",
+          cells: [percent(one.similarity), one.task, ...names.map((name) => (one.scores[name] == null ? "–" : score(one.scores[name])))],
+        })),
+      ),
+    );
+  } else if (row.candidates.length) {
+    parts.push(e("p", { class: "note", "data-no-neighbours": "" }, `No neighbours' outcomes: ${row.no_neighbours}`));
+  }
   if (row.attempts.length) {
     parts.push(e("h3", {}, "Attempts"), table(
       ["Upstream", "Model", "Outcome", "Took", "Cost"],

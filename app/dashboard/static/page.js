@@ -25,14 +25,16 @@ async function refresh({ anew = false } = {}) {
   const asked = wanted();
   try {
     const listing = decisions.refresh(asked, { anew, signal: mine.signal });
-    listing.catch(() => {}); // told of below
+    const weighing = json("tradeoff", asked, mine.signal);
+    for (const one of [listing, weighing]) one.catch(() => {}); // told of below
+    charts.fetchAhead().catch(() => {}); // and this when it is drawn with
     told = await json("overview", asked, mine.signal);
     show(told);
     await listing;
-    curve = await json("tradeoff", asked, mine.signal);
+    document.body.dataset.figures = asked.range;
+    curve = await weighing;
     at("trouble").hidden = true;
     state("ok", `As of ${new Date().toLocaleTimeString("en", { hour12: false })}`);
-    document.body.dataset.figures = asked.range;
     await drawCharts();
     if (!mine.signal.aborted) document.body.dataset.charts = asked.range;
   } catch (error) {
@@ -78,6 +80,9 @@ function show(told) {
   at("forget").hidden = key.get() === null;
   options(at("route"), told.names.routes);
   options(at("model"), told.names.models);
+  const partial = told.complete_from !== null && told.complete_from > told.since;
+  at("partial").hidden = !partial;
+  if (partial) at("partial").textContent = `Sums of what came before ${new Date(told.complete_from * 1000).toLocaleString("en")} are still being made.`;
   answers(told);
   shares(told);
   upstreams(told);
@@ -152,7 +157,7 @@ function shares({ models, names, total }) {
       e("td", {}, whole(one.requests)),
       e("td", { class: "share" }, bar, percent(share)),
       e("td", {}, usd(one.cost_usd)),
-      e("td", {}, one.name === "none" ? "–" : usd(one.saved_usd)),
+      e("td", {}, usd(one.saved_usd)),
     );
   }), 5);
 }
@@ -177,9 +182,9 @@ async function drawCharts() {
   at("tradeoff-lead").textContent = curve.requests
     ? `As the router predicted both for the last ${whole(curve.requests)} requests it chose on.`
     : "No request with predictions of more than one candidate yet.";
-  const drawing = charts.begin();
-  await charts.overTime(drawing, told);
-  await charts.tradeoff(drawing, curve, told.names.models);
+  charts.overTime(told);
+  charts.tradeoff(curve, told.names.models);
+  await charts.paint();
 }
 
 // --- what people do -------------------------------------------------------------------------

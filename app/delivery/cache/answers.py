@@ -145,9 +145,13 @@ class AnswerCache:
         if len(entry.body) <= self.memory.largest and (mark or self._shared):
             self._start(self._spread(place, entry, mark))
 
-    def nearest_by(self, embedder: Embedder | None) -> Nearest | None:
-        """The questions it knows by their vectors, if these are of that encoder."""
-        return self._nearest if embedder is self._embedder else None
+    def succeed(self, former: AnswerCache) -> None:
+        """Go on with what another one has kept, under terms of one's own."""
+        former.memory.bound(self.memory.max_entries, self.memory.max_bytes)
+        self.memory = former.memory
+        if self._nearest is not None and former._nearest is not None:
+            self._nearest = former._nearest
+        self._background = former._background
 
     async def close(self) -> None:
         """Wait for what is on its way, for a moment."""

@@ -16,21 +16,15 @@ class Memory:
     """Entries by key."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self.bytes = 0
 
     @property
     def largest(self) -> int:
         """Bytes of the largest body that is kept."""
-        return self._max_bytes // _LARGEST_SHARE
-
-    def resize(self, max_entries: int, max_bytes: int) -> None:
-        """Other bounds from now on."""
-        self._max_entries, self._max_bytes = max_entries, max_bytes
-        while self.bytes > self._max_bytes or len(self._entries) > self._max_entries:
-            self.drop(next(iter(self._entries)))
+        return self.max_bytes // _LARGEST_SHARE
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -48,7 +42,15 @@ class Memory:
         self.drop(key)
         self._entries[key] = entry
         self.bytes += entry.size
-        while self.bytes > self._max_bytes or len(self._entries) > self._max_entries:
+        self._make_room()
+
+    def bound(self, max_entries: int, max_bytes: int) -> None:
+        """Keep no more than this from now on."""
+        self.max_entries, self.max_bytes = max_entries, max_bytes
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while self.bytes > self.max_bytes or len(self._entries) > self.max_entries:
             self.drop(next(iter(self._entries)))
 
     def drop(self, key: Key) -> None:

@@ -44,7 +44,10 @@ class Terms:
     place: bytes
 
     @classmethod
-    def compile(cls, written: Cache, name: str, models: Iterable[Model]) -> Terms:
+    def compile(
+        cls, written: Cache, name: str, models: Iterable[Model], encoder: str = ""
+    ) -> Terms:
+        """`encoder` is the fingerprint of the one that makes the vectors."""
         # Whose models change has another answer to give, in this process and in others.
         served_by = [(model.name, model.upstream, model.upstream_id) for model in models]
         return cls(
@@ -53,7 +56,8 @@ class Terms:
             max_temperature=written.max_temperature,
             min_similarity=written.min_similarity,
             scope=written.scope,
-            place=orjson.dumps([name, served_by]),
+            # Vectors of two encoders can't be compared.
+            place=orjson.dumps([name, served_by, encoder]),
         )
 
     def unfit(self, payload: Mapping[str, Any], tool_results: int) -> Unfit | None:
@@ -66,17 +70,23 @@ class Terms:
         return "store" if payload.get("store") else None
 
 
-def cache_terms(config: schema.Config, names: Names) -> dict[str, Terms]:
+def is_semantic(config: schema.Config) -> bool:
+    """Whether anything is compared by vectors."""
+    caches = [config.cache, *(_cache_of(config, route) for route in config.routes.values())]
+    return any(cache is not None and cache.kind == "semantic" for cache in caches)
+
+
+def cache_terms(config: schema.Config, names: Names, encoder: str) -> dict[str, Terms]:
     """What holds for the cache, by route and by model; empty where nothing is cached."""
     told: dict[str, Terms] = {}
     for name, written in config.routes.items():
         cache = _cache_of(config, written)
         if cache is not None:
             route = names.routes[name]
-            told[name] = Terms.compile(cache, name, (*route.candidates, *route.fallbacks))
+            told[name] = Terms.compile(cache, name, (*route.candidates, *route.fallbacks), encoder)
     if config.cache is not None:
         for name, model in names.models.items():
-            told[name] = Terms.compile(config.cache, name, (model,))
+            told[name] = Terms.compile(config.cache, name, (model,), encoder)
     return told
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from app.exchange.terms import Timeouts as Timeouts
+from app.exchange.trace import Place
 
 
 class Answer(Protocol):
@@ -51,6 +52,7 @@ class Upstream(Protocol):
     stream_usage: bool
     """It may be asked for the usage of a stream."""
     timeouts: Timeouts
+    place: Place
 
     async def post(self, path: str, body: bytes, timeouts: Timeouts | None = None) -> Answer:
         """Send a JSON body and wait for the head of the answer, within other times than the

@@ -16,6 +16,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from app.delivery.upstreams.base import Timeouts
+from app.delivery.upstreams.place import place_of
 from app.errors import (
     ConnectFailed,
     MalformedReply,
@@ -24,6 +25,7 @@ from app.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from app.exchange.trace import outgoing
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """Of an answer that is not streamed, once inflated: images and audio of several choices fit."""
@@ -101,12 +103,15 @@ class HTTPUpstream:
         client: HTTPClient,
         *,
         stream_usage: bool = True,
+        provider: str | None = None,
     ) -> None:
-        """`credentials` are headers sent with every request and never told to anyone."""
+        """`credentials` are headers sent with every request and never told to anyone. `provider`
+        is what traces call it, where its address does not tell."""
         self.name = name
         self.stream_usage = stream_usage
         self.timeouts = timeouts
         self.client = client
+        self.place = place_of(base_url, provider)
         self._base_url = base_url.rstrip("/")
         self._headers = {
             "Content-Type": "application/json",
@@ -136,7 +141,9 @@ class HTTPUpstream:
                 response = await self.client.session.post(
                     self._url(path),
                     data=body,
-                    headers=self._headers,
+                    headers={**self._headers, **sent}
+                    if (sent := outgoing.get())
+                    else self._headers,
                     allow_redirects=False,
                     timeout=limits,
                 )

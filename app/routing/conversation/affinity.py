@@ -11,16 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.accounting.caller import Caller
+from app.catalog.model import Model
 from app.exchange.record import Record
 from app.exchange.request import Request
 from app.routing.conversation.failing import failing_results
-from app.routing.conversation.identity import Identity, identify
+from app.routing.conversation.identity import Identity, follows, identify
 from app.routing.conversation.sessions import Session, Sessions
 from app.routing.conversation.switching import LEAST_CACHED_TOKENS, Rest, saving
 from app.routing.decision import Decision
 from app.routing.facts import Facts
 from app.routing.objective import Option
 from app.routing.route import Affinity, Route
+
+_OF_MODELS = Affinity()
+"""Who names a model stays with it, and with its deployment."""
 
 
 @dataclass(slots=True)
@@ -29,20 +33,43 @@ class Conversation:
 
     terms: Affinity
     sessions: Sessions
-    identity: Identity
+    request: Request
+    place: str
+    caller: Caller
     facts: Facts
     failures: int = 0
     session: Session | None = None
     _warm: int = 0
     _escalates: bool = False
+    _identity: Identity | None = None
 
-    def __post_init__(self) -> None:
+    def identity(self) -> Identity:
+        """Worked out when it is asked for: most requests begin a conversation and are short, and
+        nobody needs to know which."""
+        if self._identity is None:
+            self._identity = identify(self.request, self.place, self.caller)
+        return self._identity
+
+    async def recall(self) -> None:
+        """What is known of it, where something may have been said before."""
+        if not follows(self.request):
+            return
+        if self.facts.tool_results:
+            self.failures = failing_results(self.request.payload["messages"])
+        self.session = await self.sessions.get(self.identity().key, self.terms.ttl_seconds)
         if self.session is not None and self._is_warm(self.session):
             self._warm = min(self.session.warm_tokens, self.facts.input_tokens)
 
     def _is_warm(self, session: Session) -> bool:
-        same = session.beginning == self.identity.beginning.hex()
+        same = session.beginning == self.identity().beginning.hex()
         return same and self.sessions.clock() - session.at < self.terms.warm_seconds
+
+    @property
+    def deployment(self) -> str | None:
+        """The one that may have the conversation in its prompt cache."""
+        if self.session is None or self._warm < LEAST_CACHED_TOKENS:
+            return None
+        return self.session.deployment
 
     # --- deciding ----------------------------------------------------------------------------
 
@@ -56,8 +83,11 @@ class Conversation:
         if chosen is None:
             return decision
         if self._fails_again():
-            stronger = _stronger(able, stays or chosen)
-            if stronger is not None:
+            at = stays or chosen
+            if chosen.quality > at.quality:
+                self._escalates = True  # it moves up as it is
+                return decision
+            if (stronger := _stronger(able, at)) is not None:
                 self._escalates = True
                 return _moved(decision, stronger, "escalated")
         if stays is None or self.session is None or stays is chosen:
@@ -93,16 +123,18 @@ class Conversation:
             # Too short for a cache: there is nothing to stay for.
             return
         seen = before.failures_seen if before is not None else 0
+        identity = self.identity()
         session = Session(
             model=record.model,
             at=self.sessions.clock(),
             warm_tokens=warm,
-            beginning=self.identity.beginning.hex(),
+            beginning=identity.beginning.hex(),
+            deployment=record.attempts[-1].deployment if record.attempts else None,
             turns=1 + (before.turns if before is not None else 0),
             escalated=escalated,
             failures_seen=self.failures if self._escalates else min(seen, self.failures),
         )
-        self.sessions.put(self.identity.key, session, self.terms.ttl_seconds)
+        self.sessions.put(identity.key, session, self.terms.ttl_seconds)
 
     def _warm_after(self, record: Record, expected: int) -> int:
         """Tokens that the model may have cached now: all that passed, unless its report says that
@@ -119,16 +151,18 @@ class Conversation:
 
 
 async def conversation(
-    request: Request, route: Route, facts: Facts, caller: Caller, sessions: Sessions
+    request: Request, target: Route | Model, facts: Facts, caller: Caller, sessions: Sessions
 ) -> Conversation | None:
-    """The conversation of a request; None where the route does not care."""
-    terms = route.affinity
+    """The conversation of a request; None where it makes no difference."""
+    if isinstance(target, Model):
+        terms = _OF_MODELS if len(target.deployments) > 1 else None
+    else:
+        terms = target.affinity
     if terms is None:
         return None
-    identity = identify(request, route.name, caller)
-    failures = failing_results(request.payload["messages"]) if facts.tool_results else 0
-    session = await sessions.get(identity.key, terms.ttl_seconds) if identity.follows else None
-    return Conversation(terms, sessions, identity, facts, failures, session)
+    talk = Conversation(terms, sessions, request, target.name, caller, facts)
+    await talk.recall()
+    return talk
 
 
 def _of(options: Sequence[Option], name: str) -> Option | None:

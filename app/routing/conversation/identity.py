@@ -14,32 +14,34 @@ from app.exchange.request import Request
 
 class Identity(NamedTuple):
     """`key` names the conversation; `beginning` is of its messages up to the first of the user:
-    where that is another, so is the prompt that providers may have cached. `follows`: something was
-    said in it before."""
+    where that is another, so is the prompt that providers may have cached."""
 
     key: bytes
     beginning: bytes
-    follows: bool
+
+
+def follows(request: Request) -> bool:
+    """Whether something may have been said in the conversation before."""
+    messages = request.payload["messages"]
+    if request.session is not None:
+        return True
+    return len(messages) > 1 and any(map(_is_later, messages))
 
 
 def identify(request: Request, route: str, caller: Caller) -> Identity:
     """Conversations are a caller's own, and a route's."""
     begins = blake2b(digest_size=8)
-    answered = False
     for message in request.payload["messages"]:
-        role = message["role"]
-        answered |= role not in ("system", "developer", "user")
-        if answered:
+        if _is_later(message):
             break
         begins.update(orjson.dumps(message))
-        if role == "user":
+        if message["role"] == "user":
             break
-    follows = request.session is not None or any(map(_is_later, request.payload["messages"]))
     beginning = begins.digest()
     name = beginning.hex() if request.session is None else f"id {request.session}"
     whose = [route, caller.key_id, name, _user(request.payload)]
     key = blake2b(orjson.dumps(whose), digest_size=16).digest()
-    return Identity(key, beginning, follows)
+    return Identity(key, beginning)
 
 
 def _is_later(message: Mapping[str, Any]) -> bool:

@@ -24,8 +24,8 @@ _VERSION = 1
 @dataclass(frozen=True, slots=True)
 class Session:
     """Of one conversation: the model that served it last, and when (seconds since 1970); how much
-    of it that model may have in its prompt cache, and of which beginning (hex); how many requests
-    it has answered.
+    of it that model may have in its prompt cache, and of which beginning (hex); the deployment,
+    where the model has several; how many requests were answered.
 
     `escalated`: it was moved to a stronger model, when so many failing tool results had been seen.
     """
@@ -34,6 +34,7 @@ class Session:
     at: float
     warm_tokens: int
     beginning: str
+    deployment: str | None = None
     turns: int = 1
     escalated: bool = False
     failures_seen: int = 0
@@ -73,6 +74,10 @@ class Sessions:
             told = orjson.dumps({"version": _VERSION, **asdict(session)})
             milliseconds = max(int(ttl_seconds * 1000), 1)
             self._send(("SET", self._name(key), told, "PX", milliseconds))
+
+    def succeed(self, former: Sessions) -> None:
+        """Go on with what another one remembers."""
+        self._known, self._sending = former._known, former._sending
 
     async def close(self) -> None:
         """Wait for what is on its way, for a moment."""

@@ -89,6 +89,19 @@ def test_the_upstreams_own_cost_is_kept_beside_ours() -> None:
     assert record.upstream_cost == 14
 
 
+@pytest.mark.parametrize("outcome", ["timeout", "client_gone", "cut"])
+def test_what_a_request_without_an_answer_cost_is_taken_off_what_is_saved(outcome: str) -> None:
+    refused = tried("small", "server_error", charged=False)
+    record = record_of(tried("large", outcome), refused, served=None)
+    charge(record, MODELS, LARGE)
+    assert (record.cost, record.baseline_cost, record.saved) == (10_000_000, 0, -10_000_000)
+    # What has no baseline is compared with nothing, and an unknown cost is not 0.
+    for attempt, baseline in ((tried("large", outcome), None), (tried("bare", outcome), LARGE)):
+        record = record_of(attempt, served=None)
+        charge(record, MODELS, baseline)
+        assert record.saved is None
+
+
 def test_nothing_tried_is_nothing_known() -> None:
     record = record_of(served=None)
     assert charge(record, MODELS, LARGE) == []

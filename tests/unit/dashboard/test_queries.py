@@ -5,28 +5,38 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import delete
 
-from app.accounting import retention, tables
+from app.accounting import backfill, retention, tables
 from app.accounting.booking import book
 from app.accounting.buckets import SPANS, bin_of, percentile
 from app.accounting.database import Database
 from app.accounting.spend import spending
 from app.dashboard import export
 from app.dashboard.decisions import decision, decisions
+from app.dashboard.evidence import Evidence
 from app.dashboard.overview import overview
 from app.dashboard.span import RANGES, Range, Span, Wanted
 from app.dashboard.tradeoff import tradeoff
 from app.exchange.money import usd_text
 from app.exchange.record import Attempt, Prediction, Record
+from app.routing.decider import Decider
+from app.routing.names import Names
+from app.telemetry.metrics import Metrics
 from tests.unit.accounting.records import NOON, lines, record, rows
 
 NOW = NOON + 30.0
+END_US = int(NOON) * 1_000_000
+"""The newest of `some` is from the hour before noon."""
+NOTHING = Evidence(Names({}, {}), Decider(None, Metrics(CollectorRegistry())))
+"""No route is there whose router could be asked."""
 MODELS = ("small", "large", None)
 
 
@@ -188,13 +198,13 @@ async def test_an_empty_ledger(database_url: str) -> None:
     assert told["total"]["predicted"] is None
     assert told["latency"]["duration"] == {"count": 0, "p50": None, "p95": None, "p99": None}
     assert await decisions(database, wanted(), 25) == []
-    assert await decision(database, "req_1", with_prompt=True) is None
+    assert await decision(database, "req_1", NOTHING) is None
     assert (await tradeoff(database, wanted()))["point"] is None
     await database.close()
 
 
 async def test_one_decision_is_all_that_is_kept(opened: Database) -> None:
-    told = await decision(opened, "req_3", with_prompt=False)
+    told = await decision(opened, "req_3", NOTHING)
     (row,) = [one for one in await rows(opened, tables.requests) if one["id"] == "req_3"]
     assert told is not None
     assert told["saved_usd"] == (None if row["saved_nano"] is None else usd_text(row["saved_nano"]))
@@ -205,6 +215,8 @@ async def test_one_decision_is_all_that_is_kept(opened: Database) -> None:
     }  # fmt: skip
     assert told["attempts"][0]["upstream"] == "sim"
     assert told["prompt"] is None
+    assert told["neighbours"] == []
+    assert "no route" in told["no_neighbours"]
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -212,7 +224,7 @@ async def test_a_prompt_is_told_only_where_it_is_kept(database_url: str, asked: 
     database = await Database.open(database_url)
     written = lines(record(1, prompt="A secret of mine"))
     await book(database, "s", written, written[-1].end)
-    told = await decision(database, "req_1", with_prompt=asked)
+    told = await decision(database, "req_1", replace(NOTHING, keeps_text=asked))
     assert told is not None
     assert told["prompt"] == ("A secret of mine" if asked else None)
     await database.close()
@@ -231,27 +243,100 @@ async def test_the_export_is_whole(opened: Database) -> None:
     assert sorted(ids) == sorted(row["id"] for row in kept if row["model"] == "small")
 
 
-async def test_the_migration_makes_the_sums_of_the_rows_there_are(
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfill, "_PAGE", 7)
+
+
+async def without_sums(database: Database) -> list[dict[str, Any]]:
+    """As an upgrade finds it; returns the sums that there were."""
+    before = await rows(database, tables.buckets)
+    async with database.write() as connection:
+        await connection.execute(delete(tables.buckets))
+        await connection.execute(tables.bucket_backfill.insert().values(from_us=END_US))
+    return [_rounded(row) for row in before]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_sums_of_rows_that_were_there_before_them(opened: Database) -> None:
+    before = await without_sums(opened)
+    await backfill.complete(opened, NOW)
+    assert [_rounded(row) for row in await rows(opened, tables.buckets)] == before
+    assert await backfill.reached(opened) is None
+    assert (await overview(opened, wanted("24h")))["complete_from"] is None
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_what_was_interrupted_goes_on_where_it_was(
     opened: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.accounting.migrations.versions import r0004_buckets as revision
+    earlier = lines(record(8_000, at=NOW - 9_000))
+    await book(opened, "earlier", earlier, earlier[-1].end)
+    before = await without_sums(opened)
+    put = backfill._put
 
-    before = await rows(opened, tables.buckets)
-    monkeypatch.setattr(revision, "time", lambda: NOW)
-    monkeypatch.setattr(revision, "_PAGE", 7)
+    async def fails_the_second_time(connection: Any, start: int, *rest: Any) -> None:
+        await put(connection, start, *rest)
+        if start < END_US - backfill.HOUR_US:
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(backfill, "_put", fails_the_second_time)
+    with pytest.raises(OSError, match="full"):
+        await backfill.complete(opened, NOW)
+    assert await backfill.reached(opened) == END_US - backfill.HOUR_US
+    assert (await overview(opened, wanted("24h")))["complete_from"] == END_US // 10**6 - 3_600
+    half = [_rounded(row) for row in await rows(opened, tables.buckets)]
+    assert half == [row for row in before if row["start_us"] >= END_US - backfill.HOUR_US]
+    monkeypatch.setattr(backfill, "_put", put)
+    await backfill.complete(opened, NOW)
+    assert [_rounded(row) for row in await rows(opened, tables.buckets)] == before
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("times", [1, 10])
+async def test_what_is_booked_meanwhile_is_counted_once(
+    opened: Database, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Also in an hour that is never the same twice, which is then made while nobody writes."""
+    await without_sums(opened)
+    read = backfill._read
+    booked = 0
+
+    async def overtaken(*arguments: Any) -> Any:
+        nonlocal booked
+        found = await read(*arguments)
+        if booked < times:
+            # Before the last row that was read, where reading on would not find it.
+            late = lines(record(9_000 + booked, at=NOW - 3_000, route="late"))
+            await book(opened, f"late-{booked}", late, late[-1].end)
+            booked += 1
+        return found
+
+    monkeypatch.setattr(backfill, "_read", overtaken)
+    await backfill.complete(opened, NOW)
+    found = (await overview(opened, wanted("24h")))["total"]
+    assert found["requests"] == 400 + booked
+    assert booked == min(times, backfill._TRIES)
+
+
+async def test_an_upgrade_notes_what_is_to_be_summed_up(opened: Database) -> None:
+    from app.accounting.migrations.versions import r0005_backfill as revision
 
     def again(connection: Any) -> None:
         from alembic.migration import MigrationContext
         from alembic.operations import Operations
 
-        tables.buckets.drop(connection)
+        tables.bucket_backfill.drop(connection)
         with Operations.context(MigrationContext.configure(connection)):
             revision.upgrade()
 
     async with opened.write() as connection:
         await connection.run_sync(again)
-    after = await rows(opened, tables.buckets)
-    assert [_rounded(row) for row in after] == [_rounded(row) for row in before]
+    assert await backfill.reached(opened) is None, "the sums are there"
+    async with opened.write() as connection:
+        await connection.execute(delete(tables.buckets))
+        await connection.run_sync(again)
+    assert await backfill.reached(opened) == END_US
 
 
 async def test_sums_go_when_no_range_needs_them(opened: Database) -> None:

@@ -123,3 +123,17 @@ def test_each_process_has_its_part_of_a_limit(clock: Clock) -> None:
     state = state_of(deployments, "a")
     seats = [state.admit(1, stream=False) for _ in range(3)]
     assert [isinstance(seat, Seat) for seat in seats] == [True, True, False]
+
+
+def test_one_that_knows_the_conversation_goes_before_its_equals(clock: Clock) -> None:
+    many = model("n", place("a"), place("b"), place("c"), place("backup", priority=1))
+    deployments = Deployments(clock=clock, random=Random(3))
+    deployments.configure([many], {}, None, 1)
+
+    def firsts(first: str | None) -> set[str]:
+        return {deployments.order(many, stream=False, first=first)[0].name for _ in range(50)}
+
+    assert firsts(None) == {"a", "b", "c"}
+    assert firsts("b") == {"b"}
+    # What is only there for need is not preferred to what is well again.
+    assert firsts("backup") == firsts("gone") == {"a", "b", "c"}

@@ -8,10 +8,12 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.catalog.model import DeploymentLimits
 from app.delivery.attempt import Opened, Whole
-from app.delivery.deployment import UpstreamPolicy
+from app.delivery.deployment import Seat, UpstreamPolicy
 from app.delivery.relay import Relay
 from app.errors import (
     ConnectFailed,
@@ -303,6 +305,22 @@ async def test_who_finds_no_slot_is_served_when_one_is_free(world: World) -> Non
     assert perf_counter() - started < 0.5, "it need not look again by the clock"
 
 
+async def test_one_that_is_open_and_full_is_no_endless_loop(world: World) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(parallel_requests=1)))
+    world.configure(narrow)
+    state = world.deployments.get("a")
+    assert state is not None
+    held = state.admit(1, stream=False)
+    assert isinstance(held, Seat)
+    state.breaker.open("errors")
+    short = Terms(retries=Retries(wait_seconds=0.05))
+    with pytest.raises(UpstreamRateLimited):
+        await asyncio.wait_for(world.ask(narrow, terms=short), 5)
+    held.end("unknown")
+    await world.ask(narrow)
+    assert world.tried == ["narrow"]
+
+
 # --- too long, and not wanted ----------------------------------------------------------------
 
 LONG = refused("prompt is too long: 9000 tokens > 8000 maximum")
@@ -374,3 +392,51 @@ async def test_each_attempt_has_what_is_left(world: World) -> None:
     with pytest.raises(UpstreamTimeout):
         await world.ask(TWO, terms=Terms(TimeoutsOrNone(total=0.08)))
     assert world.tried == ["a"], "there was no time for another"
+
+
+# --- the promise -----------------------------------------------------------------------------
+
+FAULTS: list[Any] = [
+    500, 503, 529, 408, 401, 404, limited(60), limited(None), ConnectFailed("no"),
+    UpstreamCut("cut"), UpstreamTimeout("late"), StaleConnection("closed"), (200, {}, b"nonsense"),
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([None, *FAULTS]), min_size=4, max_size=4),
+            st.integers(0, 3),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_what_any_deployment_could_serve_is_served(
+    requests: list[tuple[list[Any], int, bool]],
+) -> None:
+    """Whatever has happened before, and however the others fail: but for a client's own mistake,
+    and a wish to be left alone that is longer than may be waited for."""
+
+    async def run() -> None:
+        world = World()
+        two = model("two", place("a"), place("b"), balance="least-latency")
+        others = model("three", place("c"), place("d", priority=1), balance="least-busy")
+        world.configure(two, others)
+        for faults, healthy, stream in requests:
+            for name, fault in zip("abcd", faults, strict=True):
+                world[name].standing = fault
+            name = "abcd"[healthy]
+            world[name].standing = None
+            state = world.deployments.get(name)
+            assert state is not None
+            state.cooldown_until = 0.0
+            result = await world.ask(two, others, stream=stream)
+            if isinstance(result, Opened):
+                Relay(result, lambda outcome: None).close()
+            assert len(world.tried) <= 12
+            assert [one.in_flight for one in world.deployments] == [0, 0, 0, 0]
+
+    asyncio.run(run())

@@ -13,7 +13,7 @@ from app.delivery.upstreams.base import Timeouts
 from app.delivery.upstreams.http import HTTPAnswer, HTTPClient, HTTPUpstream
 from app.errors import ConnectFailed, MalformedReply, UpstreamTimeout
 
-TIMES = Timeouts(connect=1, first_byte=30, idle=30, total=30)
+TIMES = Timeouts(connect=10, first_byte=30, idle=30, total=30)
 
 
 async def _whole(request: web.Request) -> web.Response:

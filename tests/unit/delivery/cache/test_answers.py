@@ -99,6 +99,19 @@ async def test_keys_do_not_see_each_others_answers(world: Make) -> None:
     assert await one.ask("the word aaaa", caller=ann) == "hit similar: the word aaa"
 
 
+async def test_what_was_kept_outlives_its_terms(world: Make) -> None:
+    one, next_ = world(kind="semantic"), world(kind="semantic", ttl_seconds=60)
+    await one.ask("the word aaa")
+    next_.cache.succeed(one.cache)
+    assert await next_.ask("the word aaa") == "hit exact: the word aaa"
+    assert await next_.ask("the word aaaa") == "hit similar: the word aaa"
+    smaller = world()
+    smaller.cache.memory.bound(1, 10**6)
+    await next_.ask("the last of them aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+    smaller.cache.succeed(next_.cache)
+    assert len(smaller.cache.memory) == 1
+
+
 # --- similar questions ----------------------------------------------------------------------------
 
 

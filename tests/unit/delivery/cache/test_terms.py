@@ -110,8 +110,9 @@ def test_who_shares(scope: str, one: Caller, other: Caller, shared: bool) -> Non
 def test_routes_and_their_models() -> None:
     others = [made("other"), made(models=(MODEL, Model("large", "u", "l", None)))]
     others.append(made(models=(Model("small", "u", "s-2", None),)))
+    others.append(Terms.compile(Cache(), "auto", (MODEL,), "another-encoder"))
     keys = {asked(terms=terms).key for terms in (made(), *others)}
-    assert len(keys) == 4
+    assert len(keys) == 5
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.accounting.caller import ANONYMOUS
-from app.catalog.model import Model, Prices
-from app.exchange.record import Record
+from app.catalog.model import Deployment, Model, Prices
+from app.exchange.record import Attempt, Record
 from app.exchange.request import Request
 from app.exchange.usage import Usage
 from app.routing.conversation.affinity import Conversation, conversation
@@ -146,6 +146,35 @@ async def test_one_that_names_its_conversation_is_not_first() -> None:
     assert found._warm == 0
 
 
+async def test_it_stays_with_its_deployment_as_well() -> None:
+    talk = Talk()
+    places = tuple(Deployment(name, "u", "m", MEDIUM.prices) for name in ("east", "west"))
+    model = Model("medium", "u", "m", MEDIUM.prices, deployments=places)
+
+    async def deployment(tokens: int, serves: str) -> str | None:
+        """Where a request that names the model is sent first; another one serves it."""
+        request = Request("r", b"", {"messages": [HELLO, REPLY]}, "medium", False, 0, 0)
+        facts = talk._facts(tokens, [HELLO, REPLY])
+        found = await conversation(request, model, facts, ANONYMOUS, talk.sessions)
+        assert found is not None
+        record = Record("r", 0, 0, model="medium", usage=Usage(tokens, 100, cached_tokens=1))
+        record.attempts.append(Attempt("u", "medium", "ok", 0.1, deployment=serves))
+        found.served(record)
+        return found.deployment
+
+    assert await deployment(500, "east") is None
+    assert await deployment(5_000, "east") is None
+    assert await deployment(5_000, "west") == "east"
+    assert await deployment(5_000, "west") == "west"
+    talk.now += 300
+    assert await deployment(5_000, "west") is None
+    alone = await conversation(
+        Request("r", b"", {"messages": [HELLO]}, "small", False, 0, 0), SMALL,
+        talk._facts(5_000, [HELLO]), ANONYMOUS, talk.sessions,
+    )  # fmt: skip
+    assert alone is None
+
+
 async def test_nothing_is_kept_of_what_is_short() -> None:
     talk = Talk()
     await talk.ask(500, SMALL)
@@ -168,6 +197,14 @@ async def test_failing_tools_bring_a_stronger_model_that_stays() -> None:
     # All is well again, and it stays: the next step may be as hard.
     decision = await talk.ask(20_000, SMALL, *results, {"role": "tool", "content": "fine"})
     assert told(decision) == ("sticky", "stays_escalated", "large")
+
+
+async def test_escalation_never_takes_a_stronger_model_away() -> None:
+    talk = Talk()
+    await talk.ask(20_000, SMALL)
+    assert (await talk.ask(20_000, LARGE, *[REPLY, FAILS] * 3)).chosen is LARGE
+    decision = await talk.ask(20_000, SMALL, *[REPLY, FAILS] * 4)
+    assert told(decision)[1:] == ("stays_escalated", "large")
 
 
 async def test_escalation_without_a_stronger_model_or_switched_off() -> None:
@@ -210,3 +247,6 @@ async def test_the_quietest_sessions_go_first(monkeypatch: pytest.MonkeyPatch) -
     found = [await sessions.get(key, 60) for key in (b"a", b"b", b"c")]
     assert [one and one.model for one in found] == ["a", None, "c"]
     assert await sessions.get(b"a", 4) is None
+    next_ = Sessions(clock=lambda: 5.0)
+    next_.succeed(sessions)
+    assert await next_.get(b"c", 60) is not None

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from app.accounting.caller import ANONYMOUS, Caller
+from app.exchange.request import Request
 from app.routing.conversation.failing import failing_results
-from app.routing.conversation.identity import Identity, identify
+from app.routing.conversation.identity import Identity, follows, identify
 from app.wire import openai_chat
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -22,17 +23,25 @@ def of(
     *messages: dict[str, Any], session: str | None = None, caller: Caller = ANONYMOUS,
     route: str = "auto", **fields: Any,
 ) -> Identity:  # fmt: skip
+    return identify(asking(*messages, session=session, **fields), route, caller)
+
+
+def asking(*messages: dict[str, Any], session: str | None = None, **fields: Any) -> Request:
     body = orjson.dumps({"model": "auto", "messages": messages, **fields})
-    request = openai_chat.parse(
+    return openai_chat.parse(
         body, request_id="r", started=0, received=0, max_images=0, session=session
     )
-    return identify(request, route, caller)
+
+
+def test_what_follows_something() -> None:
+    assert not follows(asking(SYSTEM, HELLO))
+    assert follows(asking(SYSTEM, HELLO, REPLY, MORE))
+    assert follows(asking(HELLO, session="s"))
 
 
 def test_a_conversation_is_known_by_how_it_began() -> None:
     first, later = of(SYSTEM, HELLO), of(SYSTEM, HELLO, REPLY, MORE)
-    assert (first.key, first.beginning) == (later.key, later.beginning)
-    assert (first.follows, later.follows) == (False, True)
+    assert first == later
     others = [
         of(HELLO),
         of(SYSTEM, MORE),
@@ -48,7 +57,6 @@ def test_a_name_is_stronger_than_the_beginning() -> None:
     trimmed = of(MORE, session="s1")
     assert named.key == trimmed.key != of(SYSTEM, HELLO).key
     assert named.beginning != trimmed.beginning
-    assert named.follows
     assert of(HELLO, session="s1", caller=Caller("ann")).key != named.key
     # Nobody names a conversation as another one began.
     assert of(HELLO, session=of(HELLO).beginning.hex()).key != of(HELLO).key

@@ -1,0 +1,78 @@
+"""What can be continued, and what the next model is given."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import orjson
+import pytest
+
+from app.delivery.continuation import is_plain, text_of, with_prefix
+from app.wire import openai_chat
+
+PLAIN: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Count."}]}
+
+
+@pytest.mark.parametrize(
+    ("more", "plain"),
+    [
+        ({}, True),
+        ({"n": 1, "tools": [], "response_format": {"type": "text"}, "logprobs": False}, True),
+        ({"n": 2}, False),
+        ({"tools": [{"type": "function"}]}, False),
+        ({"functions": [{}]}, False),
+        ({"response_format": {"type": "json_object"}}, False),
+        ({"logprobs": True}, False),
+        ({"audio": {"voice": "x"}}, False),
+    ],
+)
+def test_only_plain_text_is_continued(more: dict[str, Any], plain: bool) -> None:
+    assert is_plain({**PLAIN, **more}) is plain
+
+
+def event(delta: dict[str, Any], finish: str | None = None, index: int = 0) -> bytes:
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
+    return b"data: " + orjson.dumps({"id": "c", "choices": [choice]}) + b"\n\n"
+
+
+FIRST = event({"role": "assistant", "content": "", "refusal": None})
+
+
+@pytest.mark.parametrize(
+    ("stream", "text"),
+    [
+        (FIRST + event({"content": "one "}) + b": c\n\n" + event({"content": "two"}), "one two"),
+        (FIRST + event({"content": "one"}) + b'data: {"error":{"message":"x"}}\n\n', "one"),
+        (FIRST, None),
+        (b"", None),
+        (FIRST + event({"content": "one"}) + event({}, "stop"), None),
+        (FIRST + event({"tool_calls": [{"index": 0}]}), None),
+        (FIRST + event({"reasoning_content": "hm"}), None),
+        (FIRST + event({"content": "a"}, index=1), None),
+        (event({"refusal": "no"}), None),
+        (event({"content": [{"type": "text", "text": "x"}]}), None),
+        (b'data: {"choices":[3]}\n\n', None),
+    ],
+)
+def test_the_text_that_had_come(stream: bytes, text: str | None) -> None:
+    assert text_of(stream) == text
+
+
+def test_the_next_model_is_given_the_prefix_and_less_room() -> None:
+    body = orjson.dumps({**PLAIN, "max_tokens": 10, "mine": 1.5, "stream": True})
+    now = perf_counter()
+    request = openai_chat.parse(body, request_id="r", started=now, received=now, max_images=0)
+    rest = with_prefix(request, "one two three")
+    sent = orjson.loads(rest.body)
+    assert sent == rest.payload
+    assert sent["messages"] == [
+        *PLAIN["messages"],
+        {"role": "assistant", "content": "one two three"},
+    ]
+    assert sent["max_tokens"] == 7
+    assert sent["mine"] == 1.5
+    assert (
+        orjson.loads(request.body)["messages"] == request.payload["messages"] == PLAIN["messages"]
+    )
+    assert with_prefix(request, "x" * 1000).payload["max_tokens"] == 1
