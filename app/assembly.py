@@ -148,7 +148,7 @@ def application_from_environment() -> FastAPI:
     environment = os.environ
     format_: Format = "json" if environment.get(FORMAT_VARIABLE) == "json" else "text"
     configure(environment.get(LOG_VARIABLE, "INFO"), format_)
+    access_log = environment.get(ACCESS_VARIABLE) == "1"
     version, source = taken.kept()
     loaded = load_copy(source, environment[CONFIG_VARIABLE])
-    access_log = environment.get(ACCESS_VARIABLE) == "1"
     return application(loaded, version=version, warn=False, access_log=access_log)

@@ -65,19 +65,17 @@ class Parts:
     state: MemoryState | SharedState
     ledger: Ledger | None
     keyring: Keyring
+    traces: Traces | None
+    observers: tuple[Callable[[Record], None], ...]
     deployments: Deployments
     shares: Shares
     gate: Gate
     drain: Drain
-    traces: Traces | None
-    observers: tuple[Callable[[Record], None], ...]
-    """Told of every request that is settled."""
     keeps_keys: bool
     """Whether there is a database of keys."""
 
     @classmethod
     def of(cls, loaded: Loaded, compiled: Compiled, *, keeps_keys: bool, access_log: bool) -> Parts:
-        """`access_log` logs a line for every request."""
         metrics = Metrics()
         state, shares = _state(compiled.config, metrics)
         traces = _traces(compiled.config.tracing)
@@ -87,15 +85,15 @@ class Parts:
             state=state,
             ledger=_ledger(loaded, metrics),
             keyring=compiled.keyring,
-            deployments=Deployments(),
-            shares=shares,
-            gate=Gate(metrics=metrics),
-            drain=Drain(),
             traces=traces,
             observers=(
                 *([traces.end] if traces is not None else []),
                 *([request_line] if access_log else []),
             ),
+            deployments=Deployments(),
+            shares=shares,
+            gate=Gate(metrics=metrics),
+            drain=Drain(),
             keeps_keys=keeps_keys,
         )
 
@@ -113,6 +111,8 @@ class Parts:
         await take_up(pipeline.limits, former.pipeline.limits, self.ledger)
         # From here on in one step: what is handed over must not change meanwhile.
         pipeline.names.succeed(former.pipeline.names)
+        if pipeline.cache is not None and former.pipeline.cache is not None:
+            pipeline.cache.succeed(former.pipeline.cache)
         self.keyring.adopt(compiled.keyring)
         self._configure(compiled)
         version = former.version + 1
@@ -153,7 +153,7 @@ class Parts:
             metrics=self.metrics,
             ledger=self.ledger,
             deployments=self.deployments,
-            cache=_cache(compiled, embedder, self.state, self.metrics, former),
+            cache=_cache(compiled, embedder, self.state, self.metrics),
             sessions=_sessions(compiled, self.state, former),
             comment_seconds=compiled.config.server.keep_alive_comment_seconds,
             drain=self.drain,
@@ -236,13 +236,12 @@ def _cache(
     embedder: Embedder | None,
     state: MemoryState | SharedState,
     metrics: Metrics,
-    former: Active | None,
 ) -> AnswerCache | None:
     if not compiled.cached:
         return None
     sizes = compiled.config.cache or schema.Cache()
     semantic = any(terms.semantic for terms in compiled.cached.values())
-    cache = AnswerCache(
+    return AnswerCache(
         compiled.cached,
         Memory(sizes.max_entries, sizes.max_bytes),
         embedder,
@@ -250,20 +249,6 @@ def _cache(
         Nearest(sizes.max_entries) if semantic else None,
         on_change=metrics.cache_holds,
     )
-    if former is not None and former.pipeline.cache is not None:
-        # Answers are kept by the route with its models: what has changed is not found again.
-        cache.succeed(former.pipeline.cache)
-    return cache
-
-
-def _sessions(
-    compiled: Compiled, state: MemoryState | SharedState, former: Active | None
-) -> Sessions | None:
-    if all(route.affinity is None for route in compiled.names.routes.values()):
-        return None
-    if former is not None and former.pipeline.sessions is not None:
-        return former.pipeline.sessions
-    return Sessions(None if isinstance(state, MemoryState) else state)
 
 
 def _traces(written: schema.Tracing | None) -> Traces | None:
@@ -283,6 +268,16 @@ def _traces(written: schema.Tracing | None) -> Traces | None:
         propagates=written.propagate,
         prompt_text=written.prompt_text,
     )
+
+
+def _sessions(
+    compiled: Compiled, state: MemoryState | SharedState, former: Active | None
+) -> Sessions | None:
+    if all(route.affinity is None for route in compiled.names.routes.values()):
+        return None
+    if former is not None and former.pipeline.sessions is not None:
+        return former.pipeline.sessions
+    return Sessions(None if isinstance(state, MemoryState) else state)
 
 
 def _ledger(loaded: Loaded, metrics: Metrics) -> Ledger | None:

@@ -151,8 +151,9 @@ def needs_restart(former: schema.Config, loaded: Loaded) -> Iterator[Problem]:
         for name in ("url", "journal"):
             if getattr(config.ledger, name) != getattr(former.ledger, name):
                 yield problem(("ledger", name), told)
-    if config.redis != former.redis:
-        yield problem(("redis",), told)
+    for name in ("redis", "tracing"):
+        if getattr(config, name) != getattr(former, name):
+            yield problem((name,), told)
     simulated = _simulated(former)
     for name, port in _simulated(config).items():
         if simulated.get(name) != port:

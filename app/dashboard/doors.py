@@ -48,8 +48,8 @@ _NAME = Annotated[str | None, Query(max_length=200)]
 def doors(
     source: Source, guard: Callable[[Request], Any], evidence: Callable[[], Evidence]
 ) -> APIRouter:
-    """`guard` raises for who may not see data; `evidence`, asked for each time, knows whether it is
-    shown text."""
+    """`guard` raises for who may not see data; `evidence` is asked each time, and knows whether it
+    is shown text."""
     router = APIRouter()
     data = APIRouter(prefix="/dashboard/data", tags=["dashboard"], dependencies=[Depends(guard)])
     assets = Assets()

@@ -6,6 +6,7 @@ another model would have to hit in the middle. A comment marks the seam.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,8 @@ import orjson
 
 from app.delivery.attempt import Opened
 from app.delivery.drain import Drain
-from app.delivery.relay import Relay
-from app.errors import UpstreamError
+from app.delivery.relay import Relay, stopped_event
+from app.errors import GatewayStopping, UpstreamError
 from app.exchange.request import Request
 from app.wire import sse
 from app.wire.openai_chat import error_body
@@ -100,8 +101,9 @@ class Continuing:
         ended: Callable[[str], None],
         drain: Drain | None = None,
     ) -> None:
+        self._drain = drain or Drain()
         self._request, self._following = request, following
-        self._noted, self._ended, self._drain = noted, ended, drain
+        self._noted, self._ended = noted, ended
         self._text = ""
         self._outcome = "client_gone"
         self._over = False
@@ -135,7 +137,14 @@ class Continuing:
                 self._relay.close()
                 failed, outcome = error, self._outcome
             self._outcome = "client_gone"  # should it leave meanwhile
-            model = await self._go_on()
+            try:
+                model = await self._go_on()
+            except asyncio.CancelledError:
+                if not self._drain.over:
+                    raise
+                self._outcome = GatewayStopping.outcome
+                yield stopped_event()
+                return
             if model is None:
                 self._outcome = outcome
                 yield sse.event(error_body(failed.message, failed.type, None, failed.code))
