@@ -20,27 +20,18 @@ from app.accounting.most import Size
 from app.accounting.settlement import Settlement
 from app.catalog.model import Model
 from app.delivery.attempt import Opened, Whole
-from app.delivery.cache.answers import AnswerCache, Place
+from app.delivery.cache.answers import AnswerCache
 from app.delivery.cache.replay import Hit
-from app.delivery.continuation import Continuing, Relaying, is_plain
 from app.delivery.deployments import Deployments
 from app.delivery.drain import Drain, stopping
 from app.delivery.fallback import deliver
-from app.delivery.relay import Relay
 from app.delivery.upstreams.base import Upstream
-from app.delivery.waiting import Waiting, within
-from app.errors import (
-    BudgetExhausted,
-    BudgetReserved,
-    GatewayError,
-    GatewayFault,
-    GatewayStopping,
-    UpstreamRefusedRequest,
-)
-from app.exchange.headers import headers
+from app.delivery.waiting import within
+from app.errors import BudgetExhausted, BudgetReserved, GatewayError
 from app.exchange.record import Record
 from app.exchange.reply import Reply, StreamReply
 from app.exchange.request import Request
+from app.replies import Replies, refused
 from app.routing.bounds import size
 from app.routing.conversation.affinity import Conversation, conversation
 from app.routing.conversation.sessions import Sessions
@@ -49,15 +40,9 @@ from app.routing.decision import PINNED, Decision
 from app.routing.facts import Facts, inspect
 from app.routing.names import Names
 from app.routing.route import Route
-from app.telemetry.logs import log
-from app.telemetry.metrics import CLIENT_CLOSED, Metrics
-from app.wire import sse
-from app.wire.openai_chat import StreamReader, error_body, read_error
+from app.telemetry.metrics import Metrics
 
 Heeded = Literal["cache-control", "session"]
-
-_REPLAY_SECONDS = 600.0
-"""For a client to take a stream that is there already."""
 
 
 @dataclass(slots=True)
@@ -89,42 +74,39 @@ class Pipeline:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
         record = self.settlement.begin(request.id, request.started, request.received)
         self.settlement.trace(record, request.traceparent, request)
-        decision: Decision | None = None
+        replies = Replies(request, record, self.settlement, self.drain, self._deliver)
         try:
             target = self.admit(request, record, caller)
             applied = self.limits.applied(caller, record.route)
             self.limits.foresee(applied)
             facts = inspect(request.payload)
             record.expected_input_tokens = facts.input_tokens
-            after = _Afterwards()
             if self.cache is not None:
                 found = await self.cache.look(request, target, facts.tool_results, caller, record)
                 if isinstance(found, Hit):
-                    return await self._again(request, record, facts, applied, found)
-                after.place = found
+                    await self._known(found, record, facts, applied)
+                    return replies.again(found)
+                replies.place = found
             most = size(request, facts, record.at)
-            after.talk = await self._talk(request, target, facts, caller)
-            decision = await self.decide(target, facts, record, applied, most, after.talk)
-            first = after.talk.deployment if after.talk else None
+            talk = replies.talk = await self._talk(request, target, facts, caller)
+            decision = await self.decide(target, facts, record, applied, most, talk)
+            replies.decision = decision
+            first = talk.deployment if talk else None
             delivery = self._deliver(request, decision.plan, record, decision, first)
             if request.stream and self.comment_seconds is not None:
                 result = await within(delivery, self.comment_seconds)
+                if isinstance(result, asyncio.Task):
+                    return replies.late(result, self.comment_seconds)
             else:
                 result = await delivery
-        except GatewayError as error:
-            return self._refused(record, decision, error, debug=request.debug)
         except asyncio.CancelledError:
             if self.drain.over:
-                return self._refused(record, decision, stopping(), debug=request.debug)
-            self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
+                return replies.refused(stopping())
+            replies.left()
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still answer in the envelope
-            return self._refused(record, decision, _told(request, error), debug=request.debug)
-        if isinstance(result, asyncio.Task):
-            return self._waiting(request, record, decision, result, after)
-        if isinstance(result, Whole):
-            return self._whole(request, record, decision, result, after)
-        return self._stream(request, record, decision, result, after)
+            return replies.refused(error)
+        return replies.answered(result)
 
     def refuse(
         self,
@@ -138,7 +120,7 @@ class Pipeline:
         record = self.settlement.begin(request_id, started, received=perf_counter())
         self.settlement.trace(record, traceparent)
         record.key_id, record.tags = caller.key_id, caller.tags
-        return self._refused(record, None, error)
+        return refused(self.settlement, record, error)
 
     def admit(self, request: Request, record: Record, caller: Caller) -> Route | Model:
         """What the request asks for, if this caller may. Raises UnknownModel or OutOfScope."""
@@ -181,6 +163,16 @@ class Pipeline:
         if self.ledger is not None:
             self.decider.keep(record, facts.instruction, self.ledger)
         return decision
+
+    async def _known(self, hit: Hit, record: Record, facts: Facts, applied: Applied) -> None:
+        """Decide for an answer that the cache has. Raises LimitReached."""
+        record.decision, record.reason = "cached", hit.reason
+        record.decide_seconds = perf_counter() - record.received
+        self.metrics.decided(record, None)
+        record.hold = await self.limits.count(record.request_id, applied, hit.baseline)
+        record.model = hit.model
+        if self.ledger is not None:
+            self.decider.keep(record, facts.instruction, self.ledger)
 
     async def _deliver(
         self,
@@ -243,184 +235,3 @@ class Pipeline:
         if away is not None:
             told["redis"] = "away" if away else "connected"
         return told
-
-    # --- what goes back -----------------------------------------------------------------------
-
-    async def _again(
-        self, request: Request, record: Record, facts: Facts, applied: Applied, hit: Hit
-    ) -> Reply | StreamReply:
-        """An answer from the cache. Raises LimitReached."""
-        record.decision, record.reason = "cached", hit.reason
-        record.decide_seconds = perf_counter() - record.received
-        self.metrics.decided(record, None)
-        record.hold = await self.limits.count(record.request_id, applied, hit.baseline)
-        record.model = hit.model
-        if self.ledger is not None:
-            self.decider.keep(record, facts.instruction, self.ledger)
-        self.settlement.settle(record, hit, "ok", 200)
-        told = headers(record, debug=request.debug)
-        if not request.stream:
-            return Reply(200, hit.body, headers=told)
-        until = asyncio.get_running_loop().time() + _REPLAY_SECONDS
-        return StreamReply(hit.events(), _nothing_to_close, until, told)
-
-    def _whole(
-        self,
-        request: Request,
-        record: Record,
-        decision: Decision,
-        result: Whole,
-        after: _Afterwards,
-    ) -> Reply:
-        self.settlement.settle(record, decision, "ok", 200)
-        after.whole(result.body, record)
-        return Reply(200, result.body, headers=headers(record, debug=request.debug))
-
-    def _stream(
-        self,
-        request: Request,
-        record: Record,
-        decision: Decision,
-        opened: Opened,
-        after: _Afterwards,
-    ) -> StreamReply:
-        relay = self._relay(request, record, decision, opened, after)
-        told = headers(record, debug=request.debug)
-        reply = StreamReply(relay.events(), relay.close, None, told)
-        _keep_to(relay, reply)
-        return reply
-
-    def _relay(
-        self,
-        request: Request,
-        record: Record,
-        decision: Decision,
-        opened: Opened,
-        after: _Afterwards,
-    ) -> Relaying:
-        record.first_token_seconds = perf_counter() - request.received
-
-        def noted(part: Opened, outcome: str) -> None:
-            # The attempt looked well at its first event; how it ended is known only now.
-            attempt, reader = record.attempts[-1], part.reader
-            attempt.outcome, attempt.text_bytes = outcome, reader.text_bytes
-            attempt.usage, attempt.usage_fault = reader.usage, reader.usage_fault
-
-        def ended(outcome: str) -> None:
-            status = CLIENT_CLOSED if outcome == "client_gone" else 200
-            self.settlement.settle(record, decision, outcome, status)
-            if outcome == "ok":
-                after.streamed(opened.reader, record)
-
-        def whole(outcome: str) -> None:
-            noted(opened, outcome)
-            ended(outcome)
-
-        async def following(rest: Request) -> tuple[Opened, str] | None:
-            after.place = None  # what two models have written is nobody's answer
-            failed = {attempt.model for attempt in record.attempts}
-            plan = tuple(model for model in decision.plan if model.name not in failed)
-            result = await self._deliver(rest, plan, record, decision) if plan else None
-            return (result, record.model or "") if isinstance(result, Opened) else None
-
-        relay: Relaying
-        if decision.terms.continues and is_plain(request.payload):
-            relay = Continuing(
-                request, opened, following, noted=noted, ended=ended, drain=self.drain
-            )
-        else:
-            relay = Relay(opened, whole, self.drain)
-        after.opened(opened.reader)
-        return relay
-
-    def _waiting(
-        self,
-        request: Request,
-        record: Record,
-        decision: Decision,
-        delivery: asyncio.Task[Any],
-        after: _Afterwards,
-    ) -> StreamReply:
-        """A stream whose first event is late: it begins with comments, and without the headers
-        that say who serves it."""
-
-        def began(opened: Opened) -> Relaying:
-            relay = self._relay(request, record, decision, opened, after)
-            _keep_to(relay, reply)
-            return relay
-
-        def failed(error: Exception) -> bytes:
-            return sse.event(self._refused(record, decision, _told(request, error)).body)
-
-        def gone() -> None:
-            if self.drain.over:
-                self.settlement.settle(record, decision, GatewayStopping.outcome, 200)
-            else:
-                self.settlement.settle(record, decision, "client_gone", CLIENT_CLOSED)
-
-        seconds = self.comment_seconds or 0.0
-        waiting = Waiting(
-            delivery, seconds, began=began, failed=failed, gone=gone, drain=self.drain
-        )
-        told = headers(record, debug=request.debug)
-        reply = StreamReply(waiting.events(), waiting.close, None, told)
-        return reply
-
-    def _refused(
-        self,
-        record: Record,
-        decision: Decision | None,
-        error: GatewayError,
-        *,
-        debug: bool = False,
-    ) -> Reply:
-        self.settlement.settle(record, decision, "error", error.status)
-        if isinstance(error, UpstreamRefusedRequest) and read_error(error.body):
-            body = error.body
-        else:
-            body = error_body(error.message, error.type, error.param, error.code)
-        return Reply(error.status, body, headers=[*error.headers, *headers(record, debug=debug)])
-
-
-@dataclass(slots=True)
-class _Afterwards:
-    """Who is to hear of an answer that went well."""
-
-    place: Place | None = None
-    talk: Conversation | None = None
-
-    def whole(self, body: bytes, record: Record) -> None:
-        if self.place is not None:
-            self.place.keep("whole", body, record)
-        if self.talk is not None:
-            self.talk.served(record)
-
-    def opened(self, reader: StreamReader) -> None:
-        """A stream has begun."""
-        if self.place is not None:
-            reader.keep(self.place.most_bytes)
-
-    def streamed(self, reader: StreamReader, record: Record) -> None:
-        if self.place is not None:
-            self.place.keep_stream(reader, record)
-        if self.talk is not None:
-            self.talk.served(record)
-
-
-def _nothing_to_close() -> None:
-    """Nobody is at work for an answer that is there already."""
-
-
-def _keep_to(relay: Relaying, reply: StreamReply) -> None:
-    """Give a reply the deadline of its relay, and every other that it comes to have."""
-    reply.deadline = relay.deadline
-    if isinstance(relay, Continuing):
-        relay.moved = partial(setattr, reply, "deadline")
-
-
-def _told(request: Request, error: Exception) -> GatewayError:
-    """What a client is told of an error: all of ours, and nothing of a bug."""
-    if isinstance(error, GatewayError):
-        return error
-    log.exception("request %s failed inside the gateway", request.id, exc_info=error)
-    return GatewayFault("Internal error.")
