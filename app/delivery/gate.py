@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from math import ceil
 from typing import Literal
 
@@ -34,9 +35,9 @@ class Gate:
     def configure(self, most: int | None, *, queue: int, seconds: float) -> None:
         """Other bounds from now on, for those too who wait."""
         self._most, self._queue, self._seconds = most, queue, seconds
-        while self._waiting and (most is None or self.inside < most):
+        while (most is None or self.inside < most) and (turn := self._next()) is not None:
             self.inside += 1
-            self._waiting.popleft().set_result(None)
+            turn.set_result(None)
 
     @property
     def queued(self) -> int:
@@ -56,7 +57,8 @@ class Gate:
                 await turn
         except BaseException as error:
             if not turn.done() or turn.cancelled():
-                self._waiting.remove(turn)
+                with suppress(ValueError):  # it was passed over
+                    self._waiting.remove(turn)
             elif isinstance(error, TimeoutError):
                 return  # its turn came in the same moment
             else:
@@ -72,10 +74,20 @@ class Gate:
 
     def _leave(self) -> None:
         """Hand the place on to who has waited longest, if it is still one."""
-        if self._waiting and (self._most is None or self.inside <= self._most):
-            self._waiting.popleft().set_result(None)
+        turn = self._next() if self._most is None or self.inside <= self._most else None
+        if turn is not None:
+            turn.set_result(None)
         else:
             self.inside -= 1
+
+    def _next(self) -> asyncio.Future[None] | None:
+        """The turn of who has waited longest, but for those who are just giving up: who is
+        cancelled hears of it later than what it waits for."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                return turn
+        return None
 
     def _count(self, change: int) -> None:
         if self._metrics is not None:

@@ -100,6 +100,33 @@ async def test_who_leaves_just_as_its_turn_comes_hands_it_on() -> None:
     assert (gate.inside, gate.queued) == (0, 0)
 
 
+async def test_who_hangs_up_in_the_moment_that_a_place_comes_free_is_passed_over() -> None:
+    gate = Gate(1, queue=5, seconds=30)
+    first, second, third = Guest(gate), Guest(gate), Guest(gate)
+    await settle()
+    first.go.set()
+    second.task.cancel()  # it is not called before the first one leaves
+    await settle()
+    assert third.inside
+    third.go.set()
+    await third.task
+    assert (gate.inside, gate.queued) == (0, 0)
+    assert second.task.cancelled()
+    await first.task
+
+
+async def test_other_bounds_pass_over_who_is_just_hanging_up() -> None:
+    gate = Gate(1, queue=5, seconds=30)
+    first, second = Guest(gate), Guest(gate)
+    await settle()
+    second.task.cancel()
+    gate.configure(None, queue=5, seconds=30)
+    first.go.set()
+    await settle()
+    assert (gate.inside, gate.queued) == (0, 0)
+    assert second.task.cancelled()
+
+
 async def test_a_failure_inside_gives_the_place_back() -> None:
     gate = Gate(1, queue=0, seconds=1)
     for _ in range(3):
