@@ -1,4 +1,4 @@
-"""An hour of mixed traffic at a steady rate: whether a gateway holds in the end what it held before.
+"""An hour of mixed traffic at a steady rate: does a gateway hold in the end what it held before?
 
     python -m benchmarks.soak [--minutes 60] [--rate 25] [--json FILE]
 
