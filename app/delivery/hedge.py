@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, cast
 
@@ -86,7 +87,8 @@ class Race:
     ) -> None:
         self._record = record
         self._ask, self._another, self._failed, self._told = ask, another, failed, told
-        self._hedge: _Side | None = None
+        self._sides: list[_Side] = []
+        """The first one, and the hedge if it came to one."""
         self._final: UpstreamError | None = None
 
     async def run(self, first: Entry, late_seconds: float) -> Answered | None:
@@ -95,21 +97,31 @@ class Race:
         Cancelled or not, it returns when all that was asked has ended and is noted.
         """
         before, began = self._record.upstream_seconds, perf_counter()
-        one = _Side(first, self._ask(first.model, first.seat))
+        one = self._enter(first, self._ask(first.model, first.seat))
         winner: _Side | None = None
         try:
             await asyncio.wait([one.task], timeout=late_seconds)
             if not one.task.done():
-                self._hedge = _Side(None, self._beside())
-            winner = await self._winner(one)
-        except asyncio.CancelledError:
-            self._tell("cancelled")
+                self._enter(None, self._beside())
+            winner = await self._winner()
+            if stopped := self._stop(winner):
+                await asyncio.wait(stopped)
+        except BaseException as error:
+            winner = None
+            while stopped := self._stop(None):
+                with suppress(asyncio.CancelledError):  # said twice, it is still this one
+                    await asyncio.wait(stopped)
+            if isinstance(error, asyncio.CancelledError):
+                self._tell("cancelled")
             raise
         finally:
-            await self._end([side for side in (one, self._hedge) if side], winner)
-            if self._hedge is not None:
+            for side in self._sides:
+                if side is not winner:
+                    side.put_away("cancelled" if winner is None else HEDGED_AWAY)
+            if len(self._sides) > 1:
                 # Two that were waited for together took no longer than that.
                 self._record.upstream_seconds = before + perf_counter() - began
+        self._tell("failed" if winner is None else "lost" if winner is one else "won")
         if winner is None:
             if self._final is not None:
                 raise self._final
@@ -117,20 +129,26 @@ class Race:
         entry = cast("Entry", winner.entry)
         self._record.model = entry.model.name
         self._record.upstream = entry.seat.deployment.upstream
+        # What served comes last, whichever ended first.
+        self._record.attempts.sort(key=lambda one: one is entry.seat.attempt)
         return winner.task.result()
+
+    def _enter(self, entry: Entry | None, work: Coroutine[Any, Any, Answered | None]) -> _Side:
+        side = _Side(entry, work)
+        self._sides.append(side)
+        return side
 
     async def _beside(self) -> Answered | None:
         """The hedge; None if nobody may be asked."""
         found = await self._another()
-        if found is None or self._hedge is None:
+        if found is None:
             return None
-        self._hedge.entry = found
+        self._sides[1].entry = found
         return await self._ask(found.model, found.seat)
 
-    async def _winner(self, one: _Side) -> _Side | None:
+    async def _winner(self) -> _Side | None:
         """The first that answers. Who fails leaves it to the other, whatever it failed of."""
-        left = [one] if self._hedge is None else [one, self._hedge]
-        winner: _Side | None = None
+        left, winner = self._sides, None
         while left and winner is None:
             await asyncio.wait([side.task for side in left], return_when=asyncio.FIRST_COMPLETED)
             done = [side for side in left if side.task.done()]
@@ -140,7 +158,6 @@ class Race:
                     self._lost(side, error)
                 elif side.task.result() is not None:
                     winner = winner or side
-        self._tell("failed" if winner is None else "lost" if winner is one else "won")
         return winner
 
     def _lost(self, side: _Side, error: BaseException) -> None:
@@ -151,19 +168,17 @@ class Race:
         except UpstreamError as final:
             self._final = self._final or final
 
-    def _tell(self, result: Result) -> None:
-        if self._hedge is not None and self._hedge.entry is not None:
-            self._told(result)
-
-    async def _end(self, sides: list[_Side], winner: _Side | None) -> None:
-        """Stop all but the winner, and wait until that is done."""
-        others = [side for side in sides if side is not winner]
-        for side in others:
-            if not side.task.done():
+    def _stop(self, winner: _Side | None) -> list[asyncio.Task[Answered | None]]:
+        """Cancel all but the winner; those that have yet to end."""
+        stopped = []
+        for side in self._sides:
+            if side is not winner and not side.task.done():
                 if winner is not None:
                     side.overtaken()
                 side.task.cancel()
-        if running := [side.task for side in others if not side.task.done()]:
-            await asyncio.wait(running)
-        for side in others:
-            side.put_away("cancelled" if winner is None else HEDGED_AWAY)
+                stopped.append(side.task)
+        return stopped
+
+    def _tell(self, result: Result) -> None:
+        if len(self._sides) > 1 and self._sides[1].entry is not None:
+            self._told(result)

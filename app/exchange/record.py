@@ -135,11 +135,10 @@ class Record:
 
     @property
     def served(self) -> Attempt | None:
-        """The attempt that served, which is not always the last one that ended."""
-        if self.model is None:
-            return None
+        """The attempt that served: the last one of the model's, as `attempts` are in the order in
+        which they ended but for one that overtook another, which comes after it."""
         for attempt in reversed(self.attempts):
-            if attempt.model == self.model and attempt.outcome != HEDGED_AWAY:
+            if attempt.model == self.model:
                 return attempt
         return None
 
