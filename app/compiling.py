@@ -293,7 +293,9 @@ def _route(
     if written.when_budget_low is None:
         return route
     thrifty = _objective(written.when_budget_low.objective, candidates, baseline, artifact, workers)
-    return replace(route, thrifty=replace(route, objective=thrifty))
+    # To pay twice for being quick is not what a low budget is for.
+    terms = replace(route.terms, hedge=None)
+    return replace(route, thrifty=replace(route, objective=thrifty, terms=terms))
 
 
 def _affinity(written: schema.Route) -> Affinity | None:

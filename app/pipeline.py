@@ -185,7 +185,15 @@ class Pipeline:
         """Carry out a plan, the deployment `first` before its model's others."""
         afford = partial(self.limits.afford, record) if record.hold else None
         result = await deliver(
-            request, plan, self.upstreams, record, self.deployments, decision.terms, afford, first
+            request,
+            plan,
+            self.upstreams,
+            record,
+            self.deployments,
+            decision.terms,
+            afford,
+            first,
+            self.drain,
         )
         if record.model != decision.chosen.name:
             record.decision = "fallback"

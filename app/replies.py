@@ -24,7 +24,7 @@ from app.delivery.relay import Relay
 from app.delivery.waiting import Waiting
 from app.errors import GatewayError, GatewayFault, GatewayStopping, UpstreamRefusedRequest
 from app.exchange.headers import headers
-from app.exchange.record import Record
+from app.exchange.record import HEDGED_AWAY, Record
 from app.exchange.reply import Headers, Reply, StreamReply
 from app.exchange.request import Request
 from app.routing.conversation.affinity import Conversation
@@ -134,7 +134,9 @@ class Replies:
 
     def _note(self, part: Opened, outcome: str) -> None:
         # The attempt looked well at its first event; how it ended is known only now.
-        attempt, reader = self.record.attempts[-1], part.reader
+        attempt, reader = self.record.served, part.reader
+        if attempt is None:
+            return
         attempt.outcome, attempt.text_bytes = outcome, reader.text_bytes
         attempt.usage, attempt.usage_fault = reader.usage, reader.usage_fault
 
@@ -154,7 +156,7 @@ class Replies:
     async def _go_on(self, decision: Decision, rest: Request) -> tuple[Opened, str] | None:
         """The rest of a stream from a model that has not failed in it."""
         self.place = None  # what two models have written is nobody's answer
-        failed = {attempt.model for attempt in self.record.attempts}
+        failed = {one.model for one in self.record.attempts if one.outcome != HEDGED_AWAY}
         plan = tuple(model for model in decision.plan if model.name not in failed)
         result = await self.deliver(rest, plan, self.record, decision) if plan else None
         return (result, self.record.model or "") if isinstance(result, Opened) else None

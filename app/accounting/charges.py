@@ -56,8 +56,7 @@ def charge(record: Record, models: Mapping[str, Model], baseline: Model | None) 
     if record.attempts:
         record.cost = total
     if record.model is not None:
-        served = next(each for each in reversed(record.attempts) if each.model == record.model)
-        record.usage = served.usage
+        record.usage = served.usage if (served := record.served) else None
         if baseline is not None:
             record.baseline_cost = cost(baseline.prices, record.usage, day)
     elif baseline is not None and record.attempts:

@@ -231,13 +231,16 @@ class Limiter:
         self._metrics.limit_refused(named.scope, named.kind)
         return error
 
-    async def afford(self, record: Record, model: Model) -> bool:
-        """Whether what a request holds covers a call of a model as well as what was tried before
-        and may be charged; it is raised if need and room be."""
+    async def afford(self, record: Record, model: Model, *beside: Model) -> bool:
+        """Whether what a request holds covers a call of a model as well as those that are being
+        made beside it, and what was tried before and may be charged; it is raised if need and room
+        be."""
         hold = record.hold
-        if not isinstance(hold, Hold) or (model is hold.model and not record.attempts):
+        if not isinstance(hold, Hold):
             return True
-        usd = self._most.ask(model, hold.size).usd
+        if model is hold.model and not (record.attempts or beside):
+            return True
+        usd = sum(self._most.ask(one, hold.size).usd for one in (model, *beside))
         usd += sum(self._most_of(one, hold) for one in record.attempts if one.charged)
         if usd <= hold.asked.usd:
             return True

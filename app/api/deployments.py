@@ -54,4 +54,5 @@ def _told(deployments: Deployments, model: Model, state: DeploymentState) -> dic
         "first_token_seconds": state.latency(stream=True),
         "answer_seconds": state.latency(stream=False),
         "retries_left": int(state.budget.left),
+        "hedges_left": int(state.hedges.left),
     }

@@ -56,6 +56,29 @@ class Retries(Written):
         return self
 
 
+class Hedge(Written):
+    """A second attempt beside one that is late."""
+
+    percentile: float = Field(
+        default=95,
+        ge=50,
+        lt=100,
+        description="Late is what takes longer than so many percent of the deployment's recent "
+        "answers.",
+    )
+    budget_share: float = Field(
+        default=0.05, gt=0, le=1, description="How many more attempts hedges may add, over time."
+    )
+    min_seconds: float = Field(
+        default=0.1, ge=0, le=600, description="What comes sooner is never late."
+    )
+    models: bool = Field(
+        default=False,
+        description="Whether the plan's next models may be asked where the same one has no other "
+        "deployment that can.",
+    )
+
+
 class Breaker(Written):
     """When a deployment is left alone for a while because it fails or is slow."""
 

@@ -26,6 +26,7 @@ def check(document: Document) -> list[Problem]:
     return [
         *_upstreams_of_models(document, models, upstreams),
         *_models_of_routes(document, routes, models),
+        *_hedges_to_nobody(document, routes, models),
         *_clashes(document, routes, models),
         *_scopes_of_keys(document, routes, models),
     ]
@@ -127,6 +128,23 @@ def _models_of_routes(
                             f"`{model}` is not a candidate of this route",
                             nearest(model, named),
                         )
+
+
+def _hedges_to_nobody(
+    document: Document, routes: Mapping[str, Any], models: Mapping[str, Any]
+) -> Iterator[Problem]:
+    for name, route in routes.items():
+        hedge = route.get("hedge")
+        if not isinstance(hedge, dict):
+            continue
+        named = {one for key in ("candidates", "fallbacks") for _, one in strings(route, key)}
+        several = any(len(_deployments(models.get(one, {}))) > 1 for one in named)
+        if not several and not (hedge.get("models") and len(named) > 1):
+            yield document.problem(
+                ("routes", name, "hedge"),
+                "no model of this route has a second deployment to ask",
+                "list `deployments`, or let it ask other `models: true`",
+            )
 
 
 def _scopes_of_keys(

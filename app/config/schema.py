@@ -25,6 +25,7 @@ from app.config.delivery import Balance, RouteTimeouts
 from app.config.delivery import Breaker as Breaker
 from app.config.delivery import Deployment as Deployment
 from app.config.delivery import DeploymentLimits as DeploymentLimits
+from app.config.delivery import Hedge as Hedge
 from app.config.delivery import Retries as Retries
 from app.config.delivery import Timeouts as Timeouts
 from app.config.fields import OWN_HEADERS as OWN_HEADERS
@@ -306,6 +307,11 @@ class Route(Written):
     when_budget_low: WhenBudgetLow | None = None
     timeouts: RouteTimeouts = RouteTimeouts()
     retries: Retries | None = Field(default=None, description="In place of those of the upstreams.")
+    hedge: Hedge | None = Field(
+        default=None,
+        description="Whether a second deployment is asked beside one that is late. {}: with what "
+        "is usual.",
+    )
     on_content_refusal: Literal["return", "next_model"] = Field(
         default="return",
         description="Whether a refusal of the content goes to the client, or the next model is "

@@ -17,6 +17,7 @@ from app.accounting.database import Database
 from app.accounting.tables import MEASURES, buckets
 from app.dashboard.span import Wanted
 from app.exchange.money import NANO_PER_DOLLAR, usd_text
+from app.exchange.record import HEDGED_AWAY
 
 _PAGE = 100
 _SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -188,11 +189,11 @@ def _upstreams(attempts: Detail) -> list[dict[str, Any]]:
         {
             "name": name,
             "attempts": sum(told["outcomes"].values()),
-            # A client that left is no fault of the upstream.
+            # A client that left is no fault of the upstream; being slower than another neither.
             "failed": sum(
                 count
                 for outcome, count in told["outcomes"].items()
-                if outcome not in ("ok", "client_gone")
+                if outcome not in ("ok", "client_gone", HEDGED_AWAY)
             ),
             "outcomes": told["outcomes"],
             **_percentiles(told, "seconds"),

@@ -68,7 +68,7 @@ async def _noted(
 ) -> Whole | Opened:
     """One attempt, with its line in the record, and in the log if it failed."""
     started = perf_counter()
-    noted = Attempt(upstream.name, model.name, "cancelled", 0.0)
+    noted = seat.attempt = Attempt(upstream.name, model.name, "cancelled", 0.0)
     if len(model.deployments) > 1:
         noted.deployment = seat.deployment.name
     if record.trace is not None:

@@ -12,7 +12,9 @@ from typing import Literal, NamedTuple, Protocol
 from app.catalog.model import Deployment
 from app.delivery import outliers
 from app.delivery.health import USUAL_BREAKER, Breaker, BreakerSettings, State, Verdict
-from app.delivery.retries import RetryBudget
+from app.delivery.recent import RecentTimes
+from app.delivery.retries import LoadBudget
+from app.exchange.record import Attempt
 from app.exchange.terms import USUAL_RETRIES, Retries
 from app.state.base import Ask, Kind, Limit
 from app.state.memory import MemoryState
@@ -21,6 +23,8 @@ _LATENCY_SECONDS = 30.0
 """How fast the mean of latencies forgets: a sample so long ago counts a third."""
 _STALE_SECONDS = 120.0
 """A latency that was measured longer ago is not known any more."""
+_HEDGES_SAVED = 20.0
+"""A burst, and no more: when everything is slow, asking twice makes it slower."""
 _UNTOLD_COOLDOWN_SECONDS = 1.0
 """After a 429 that does not say how long."""
 
@@ -69,11 +73,13 @@ class DeploymentState:
         self._owner = owner
         self.deployment, self.policy = deployment, policy
         self.breaker = Breaker(policy.breaker, owner.clock, self._changed)
-        self.budget = RetryBudget(owner.clock)
+        self.budget = LoadBudget(owner.clock)
+        self.hedges = LoadBudget(owner.clock, floor=0.0, ceiling=_HEDGES_SAVED)
         self.cooldown_until = 0.0
         self.in_flight = 0
         self.peers: Sequence[DeploymentState] = (self,)
         self._latency: dict[bool, tuple[float, float]] = {}
+        self._recent = {stream: RecentTimes() for stream in (False, True)}
         self._limits: tuple[Limit, ...] = ()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.configure(deployment, policy)
@@ -91,6 +97,11 @@ class DeploymentState:
     def latency(self, *, stream: bool) -> float | None:
         mean, at = self._latency.get(stream, (0.0, 0.0))
         return mean if mean and self._owner.clock() - at < _STALE_SECONDS else None
+
+    def usual(self, percent: float, *, stream: bool) -> float | None:
+        """Seconds that so many percent of late did not exceed: streams to their first event, others
+        to the end of the answer. None while too few are known."""
+        return self._recent[stream].percentile(percent, self._owner.clock())
 
     # --- letting requests through ------------------------------------------------------------
 
@@ -166,6 +177,7 @@ class DeploymentState:
         # At least a tenth, or a burst would count as one sample.
         weight = max(1.0 - exp(-(now - at) / _LATENCY_SECONDS), 0.1)
         self._latency[stream] = (mean + weight * (seconds - mean), now)
+        self._recent[stream].add(seconds, now)
 
     def judge(self) -> None:
         """After a failure: whether it is far worse than the other deployments of its model."""
@@ -201,13 +213,16 @@ class Seat:
     """A request's place at a deployment, from before it is sent until its answer is over. Who has
     it must `end` it, once; again does nothing."""
 
-    __slots__ = ("_ask", "_limits", "_probe", "_slow", "_started", "_stream", "deployment", "state")
+    __slots__ = ("_ask", "_limits", "_probe", "_slow", "_started", "_stream", "attempt",
+                 "deployment", "state")  # fmt: skip
 
     def __init__(
         self, state: DeploymentState, limits: tuple[Limit, ...], ask: Ask, *, stream: bool
     ) -> None:
         self.state: DeploymentState | None = state
         self.deployment = state.deployment
+        self.attempt: Attempt | None = None
+        """What the record says of what was asked here, the last time if it was twice."""
         self._limits, self._ask, self._stream = limits, ask, stream
         self._probe = state.breaker.enter()
         self._slow = False
@@ -228,6 +243,12 @@ class Seat:
             # A long stream must not keep others waiting for what is known already.
             self._probe = False
             state.breaker.probed(good=not self._slow)
+
+    def overtaken(self) -> None:
+        """Another was sooner. How long it would have taken yet nobody knows; but that it took so
+        long counts, or who is always overtaken would look as quick as it once was."""
+        if self.state is not None:
+            self.state.note_latency(self.state.time() - self._started, stream=self._stream)
 
     def end(self, verdict: Verdict, tokens: int | None = None) -> None:
         """Leave, with what the deployment is to be thought of and what was used, if known."""

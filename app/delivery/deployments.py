@@ -13,6 +13,7 @@ from app.catalog.model import Deployment, Model
 from app.delivery.balance import ordered
 from app.delivery.deployment import USUAL_POLICY, DeploymentState, Event, UpstreamPolicy
 from app.delivery.health import State
+from app.delivery.hedge import Result
 from app.state.memory import MemoryState
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
@@ -110,6 +111,11 @@ class Deployments:
         """A retry was sent, or not for want of budget."""
         if self._metrics is not None:
             self._metrics.retried(state.name, sent=sent)
+
+    def hedged(self, route: str, result: Result) -> None:
+        """What came of a hedge, or why there was none."""
+        if self._metrics is not None:
+            self._metrics.hedged(route, result)
 
     def changed(self, state: DeploymentState, to: State) -> None:
         """A breaker has come to another state."""

@@ -1,24 +1,28 @@
 """Carrying out a plan: one deployment after the other until one answers.
 
 A round asks every deployment that can take the request now: those of the first model in their
-order, then those of the next. Between rounds something is waited for: a moment that an upstream
-has named, room, or a little before what failed in passing is asked again. All of it happens before
-the client has seen anything, and within the request's deadline.
+order, then those of the next; a late one may get another one beside it. Between rounds something is
+waited for: a moment that an upstream has named, room, or a little before what failed in passing is
+asked again. All of it happens before the client has seen anything, and within the request's
+deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from functools import partial
 from math import ceil
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from app.catalog.model import Model
 from app.delivery.asking import ask
 from app.delivery.attempt import Opened, Whole
 from app.delivery.deployment import DeploymentState, Seat, Wait
 from app.delivery.deployments import Deployments
+from app.delivery.drain import Drain
+from app.delivery.hedge import Entry, Race, late_after
 from app.delivery.retries import decorrelated
 from app.delivery.upstreams.base import Upstream
 from app.errors import (
@@ -36,7 +40,11 @@ _USUAL_OUTPUT_TOKENS = 300
 """Taken from a deployment's rate of tokens where the request sets no end; corrected after."""
 _LONGEST_TOLD_SECONDS = 86_400.0
 
-Afford = Callable[[Model], Awaitable[bool]]
+
+class Afford(Protocol):
+    """Whether a model may be asked, beside those that are being asked at this moment."""
+
+    def __call__(self, model: Model, *beside: Model) -> Awaitable[bool]: ...
 
 
 async def deliver(
@@ -48,15 +56,17 @@ async def deliver(
     terms: Terms = USUAL_TERMS,
     afford: Afford | None = None,
     first: str | None = None,
+    drain: Drain | None = None,
 ) -> Whole | Opened:
     """Try the models of a plan in order; every attempt is noted in the record. A model that
     `afford` does not allow is left out. `first` names a deployment that is asked before its equals,
-    because a conversation is at home there. A stream that is given has a seat, which must be ended.
+    because a conversation is at home there. Nothing is hedged while it drains. A stream that is
+    given has a seat, which must be ended.
 
     Raises the most telling UpstreamError when all have failed, or at once one that would meet
     every other model as well.
     """
-    course = _Course(request, plan, upstreams, record, deployments, terms, afford, first)
+    course = _Course(request, plan, upstreams, record, deployments, terms, afford, first, drain)
     while True:
         result = await course.round()
         if result is not None:
@@ -85,16 +95,20 @@ class _Course:
         terms: Terms,
         afford: Afford | None,
         first: str | None,
+        drain: Drain | None,
     ) -> None:
         self.request, self.plan, self.record = request, plan, record
         self.upstreams, self.deployments = upstreams, deployments
         self.terms, self.afford, self.first = terms, afford, first
+        self.drain = drain
         self.deadline = _now() + self._seconds()
         self.tokens = record.expected_input_tokens + _output_tokens(request)
         self.errors: list[UpstreamError] = []
         self.tried: dict[str, _Tried] = {}
         self.waits: dict[str, Wait] = {}
         """What those that were not asked in the last round are waiting for."""
+        self.beside: set[str] = set()
+        """Deployments that were asked beside another one in this round."""
         self.over: set[str] = set()
         """Models that are not asked any more."""
         self.window = 0
@@ -142,12 +156,13 @@ class _Course:
         """
         forced, self.forced = self.forced, None
         self.waits.clear()
+        self.beside.clear()
         for model in self._models():
             order = self.deployments.order(model, stream=self.request.stream, first=self.first)
             for state in order:
                 if model.name in self.over:
                     break
-                if forced is not None and state is not forced:
+                if state.name in self.beside or (forced is not None and state is not forced):
                     continue
                 if self.afford is not None and not await self.afford(model):
                     self.over.add(model.name)
@@ -155,10 +170,29 @@ class _Course:
                 seat = self._seat(state, forced=forced is not None)
                 if seat is None:
                     continue
-                try:
-                    return await self._ask(model, seat)
-                except UpstreamError as error:
-                    self._failed(model, state, error)
+                result = await self._try(Entry(model, state, seat))
+                if result is not None:
+                    return result
+        return None
+
+    async def _try(self, entry: Entry) -> Whole | Opened | None:
+        """Ask one, and another beside it if that is wanted and it is late; None if it has not
+        answered. Raises an UpstreamError that is final."""
+        model, state, seat = entry
+        late = self._late_after(model, state)
+        if late is not None:
+            race = Race(
+                self.record,
+                ask=self._ask,
+                another=partial(self._another, entry),
+                failed=self._failed,
+                told=partial(self.deployments.hedged, self.record.route),
+            )
+            return await race.run(entry, late)
+        try:
+            return await self._ask(model, seat)
+        except UpstreamError as error:
+            self._failed(model, state, error)
         return None
 
     def _seat(self, state: DeploymentState, *, forced: bool) -> Seat | None:
@@ -174,6 +208,8 @@ class _Course:
             return None
         if tried is None:
             state.budget.deposit(self._retries(state).budget_share)
+            if self.terms.hedge is not None:
+                state.hedges.deposit(self.terms.hedge.budget_share)
             return seat
         within = state.budget.withdraw()
         self.deployments.retried(state, sent=within)
@@ -210,6 +246,46 @@ class _Course:
                 self.over.add(model.name)
             case _ if not error.moves_on:
                 raise error
+
+    # --- beside another ----------------------------------------------------------------------
+
+    def _late_after(self, model: Model, state: DeploymentState) -> float | None:
+        """Seconds after which another one may be asked beside it; None if none may."""
+        hedge = self.terms.hedge
+        if hedge is None or not (hedge.models or len(model.deployments) > 1):
+            return None
+        return late_after(state, hedge, stream=self.request.stream)
+
+    async def _another(self, late: Entry) -> Entry | None:
+        """A place beside a late one, on its budget; None if there is none."""
+        told = partial(self.deployments.hedged, self.record.route)
+        if self.drain is not None and self.drain.draining:
+            return None
+        if not late.state.hedges.withdraw():
+            told("over_budget")
+            return None
+        for model, state in self._others(late):
+            if self.afford is not None and not await self.afford(model, late.model):
+                continue
+            seat = state.admit(self.tokens, stream=self.request.stream)
+            if isinstance(seat, Seat):
+                self.beside.add(state.name)
+                return Entry(model, state, seat)
+        late.state.hedges.deposit(1.0)
+        told("no_room")
+        return None
+
+    def _others(self, late: Entry) -> Iterator[tuple[Model, DeploymentState]]:
+        """Those of its own model, then those of the next. Only what is known to be well: a second
+        attempt is to be quick, and no probe."""
+        models = [late.model]
+        if self.terms.hedge is not None and self.terms.hedge.models:
+            models += [one for one in self._models() if one is not late.model]
+        for model in models:
+            for state in self.deployments.order(model, stream=self.request.stream):
+                known = state.name in self.tried or state is late.state
+                if not known and state.breaker.until is None:
+                    yield model, state
 
     # --- between rounds ----------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""Asking again: after how long, and whether the load that it adds is still within its budget."""
+"""Asking again: after how long, and whether the load that it adds is still within its budget; that
+of hedges has one of the same kind."""
 
 from __future__ import annotations
 
@@ -12,26 +13,29 @@ _CEILING = 100.0
 """What a busy deployment may have saved up: a burst, and not an hour's worth."""
 
 
-class RetryBudget:
-    """How many retries a deployment may still be sent. Each request adds a share of one; a floor
-    that fills up by itself keeps low traffic able to retry."""
+class LoadBudget:
+    """How many attempts may still be sent beside first ones. Each request adds a share of one; a
+    floor that fills up by itself keeps low traffic able to retry."""
 
-    __slots__ = ("_at", "_clock", "left")
+    __slots__ = ("_at", "_ceiling", "_clock", "_floor", "left")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], *, floor: float = _FLOOR, ceiling: float = _CEILING
+    ) -> None:
         self._clock = clock
+        self._floor, self._ceiling = floor, ceiling
         self._at = clock()
-        self.left = _FLOOR
+        self.left = floor
 
     def deposit(self, share: float) -> None:
         """A request was sent for the first time."""
-        self.left = min(self.left + share, _CEILING)
+        self.left = min(self.left + share, self._ceiling)
 
     def withdraw(self) -> bool:
-        """Take one retry, if there is one."""
+        """Take one, if there is one."""
         now = self._clock()
-        if self.left < _FLOOR:
-            self.left = min(self.left + max(now - self._at, 0.0) * _FLOOR_PER_SECOND, _FLOOR)
+        if self.left < self._floor:
+            self.left = min(self.left + max(now - self._at, 0.0) * _FLOOR_PER_SECOND, self._floor)
         self._at = now
         if self.left < 1.0:
             return False

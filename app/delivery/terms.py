@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.config import schema
 from app.delivery.deployment import UpstreamPolicy
 from app.delivery.health import BreakerSettings
-from app.exchange.terms import NO_TIMEOUTS, Retries, Terms, Timeouts, TimeoutsOrNone
+from app.exchange.terms import NO_TIMEOUTS, Hedge, Retries, Terms, Timeouts, TimeoutsOrNone
 
 
 def of_route(written: schema.Route) -> Terms:
@@ -21,6 +21,7 @@ def of_route(written: schema.Route) -> Terms:
         None if written.retries is None else _retries(written.retries),
         written.on_content_refusal,
         continues=written.on_stream_failure == "continue",
+        hedge=None if written.hedge is None else Hedge(**written.hedge.model_dump()),
     )
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from app.exchange.trace import Trace
 
 
+HEDGED_AWAY = "hedged_away"
+"""How an attempt ended that another one, asked beside it, was sooner than."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One call to an upstream. `outcome` is `ok`, one of the outcomes in `app.errors`, or how its
@@ -128,6 +132,15 @@ class Record:
     predictions: tuple[Prediction, ...] = ()
     prompt: str | None = None
     embedding: bytes | None = None
+
+    @property
+    def served(self) -> Attempt | None:
+        """The attempt that served: the last one of the model's, as `attempts` are in the order in
+        which they ended but for one that overtook another, which comes after it."""
+        for attempt in reversed(self.attempts):
+            if attempt.model == self.model:
+                return attempt
+        return None
 
     @property
     def saved(self) -> int | None:

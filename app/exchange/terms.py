@@ -73,6 +73,18 @@ USUAL_RETRIES = Retries()
 
 
 @dataclass(frozen=True, slots=True)
+class Hedge:
+    """When a second deployment is asked beside one that is late: later than `percentile` percent of
+    its recent answers, and than `min_seconds`. Over time hedges add at most `budget_share` to the
+    requests. With `models`, another model may be asked where the same one has no other place."""
+
+    percentile: float = 95.0
+    budget_share: float = 0.05
+    min_seconds: float = 0.1
+    models: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """Of a route; None where the upstream's own hold."""
 
@@ -81,6 +93,7 @@ class Terms:
     on_content_refusal: OnContentRefusal = "return"
     continues: bool = False
     """A stream that breaks off goes on on another model, where it can."""
+    hedge: Hedge | None = None
 
 
 USUAL_TERMS = Terms()

@@ -284,6 +284,10 @@ class Metrics:
             "pointsman_retries", "Times that a request asked a deployment again, or did not for "
             "want of budget.", ["deployment", "result"], registry=r,
         )  # fmt: skip
+        self.hedges = Counter(
+            "pointsman_hedges", "Second attempts beside one that was late, by what came of them.",
+            ["route", "result"], registry=r,
+        )  # fmt: skip
         self.queued = Gauge(
             "pointsman_requests_queued", "Requests that wait for their turn.",
             registry=r, multiprocess_mode="livesum",
@@ -420,6 +424,10 @@ class Metrics:
     def retried(self, name: str, *, sent: bool) -> None:
         """Count one retry, sent or not for want of budget."""
         self._child(self.retries, name, "sent" if sent else "over_budget").inc()
+
+    def hedged(self, route: str, result: str) -> None:
+        """Count one hedge, sent or not."""
+        self._child(self.hedges, route, result).inc()
 
     def close(self) -> None:
         """Take this process out of the sums of what is happening now."""

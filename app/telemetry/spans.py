@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from app import __version__
 from app.exchange.money import NANO_PER_DOLLAR
-from app.exchange.record import Record
+from app.exchange.record import HEDGED_AWAY, Record
 from app.exchange.request import Request
 from app.exchange.trace import Call, Trace
 from app.exchange.usage import Usage
@@ -28,7 +28,7 @@ from app.telemetry.logs import CHAT_PATH
 NAME = f"POST {CHAT_PATH}"
 _SCOPE = InstrumentationScope("pointsman", __version__)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_WELL = frozenset({"ok", "client_gone", "cancelled"})
+_WELL = frozenset({"ok", "client_gone", "cancelled", HEDGED_AWAY})
 """Outcomes that are nobody's fault."""
 _ASKED = {
     "max_tokens": "max_tokens",
@@ -114,7 +114,7 @@ def spans(settled: Settled, resource: Resource) -> Iterator[ReadableSpan]:
         span_id = own.span_id ^ 1 or 2
         yield made("decide", SpanKind.INTERNAL, span_id, times, _of_decision(record), failed=False)
     for call in trace.calls:
-        streams = call is trace.calls[-1] and record.first_token_seconds is not None
+        streams = call.attempt is record.served and record.first_token_seconds is not None
         until = ended if streams else call.began + call.attempt.seconds
         yield made(
             f"chat {call.model_id}", SpanKind.CLIENT, call.span_id, (call.began, until),

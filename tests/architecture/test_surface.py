@@ -56,6 +56,7 @@ def test_metric_names() -> None:
         "pointsman_encode_seconds",
         "pointsman_encoder_cache_total",
         "pointsman_estimated_requests_total",
+        "pointsman_hedges_total",
         "pointsman_ledger_errors_total",
         "pointsman_ledger_lag_seconds",
         "pointsman_ledger_lost_records_total",

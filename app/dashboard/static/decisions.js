@@ -6,7 +6,7 @@ import { element as e, moment, percent, score, seconds, usd, whole } from "./for
 const list = document.getElementById("decisions");
 const more = document.getElementById("more");
 const PAGE = 25;
-const well = (outcome) => outcome === "ok" || outcome === "client_gone";
+const well = (outcome) => ["ok", "client_gone", "hedged_away"].includes(outcome);
 let shown = [];
 const open = new Map();
 

@@ -129,7 +129,7 @@ class Conversation:
             at=self.sessions.clock(),
             warm_tokens=warm,
             beginning=identity.beginning.hex(),
-            deployment=record.attempts[-1].deployment if record.attempts else None,
+            deployment=served.deployment if (served := record.served) else None,
             turns=1 + (before.turns if before is not None else 0),
             escalated=escalated,
             failures_seen=self.failures if self._escalates else min(seen, self.failures),

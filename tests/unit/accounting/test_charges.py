@@ -47,6 +47,15 @@ def test_what_broke_off_is_estimated_and_lowers_what_was_saved() -> None:
     assert record.cost_estimated
 
 
+def test_a_hedge_costs_what_both_do_and_its_usage_is_that_of_the_winner() -> None:
+    record = record_of(tried("small", "hedged_away"), tried("small", "ok", Usage(1_100, 500)))
+    charge(record, MODELS, LARGE)
+    assert [one.estimated for one in record.attempts] == [True, False]
+    assert record.cost == 1_000_000 + 2_100_000
+    assert record.usage == Usage(1_100, 500)
+    assert record.saved == 21_000_000 - 3_100_000
+
+
 @pytest.mark.parametrize("outcome", ["cut", "client_gone", "timeout", "failed"])
 def test_a_stream_cut_short_is_what_was_reported_else_an_estimate(outcome: str) -> None:
     record = record_of(tried("small", outcome, Usage(900, 7), text_bytes=4_000))

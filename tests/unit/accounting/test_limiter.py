@@ -145,6 +145,15 @@ async def test_a_fallback_is_paid_for_or_left_out() -> None:
     assert world.used() == {"gateway usd_in_all": 30}
 
 
+@pytest.mark.parametrize(("ceiling", "room"), [(2 * SMALL_MOST, True), (2 * SMALL_MOST - 1, False)])
+async def test_two_that_are_asked_at_once_are_both_reserved(ceiling: int, room: bool) -> None:
+    world = World({("gateway", ""): Limits(in_all=ceiling)})
+    record = await world.reserve()
+    assert await world.limiter.afford(record, SMALL)
+    assert await world.limiter.afford(record, SMALL, SMALL) is room
+    assert world.used() == {"gateway usd_in_all": (2 if room else 1) * SMALL_MOST}
+
+
 @pytest.mark.parametrize(
     ("first", "room", "settled"),
     [

@@ -8,8 +8,9 @@ from app.accounting.cost import cost
 from app.accounting.most import Most, Size
 from app.catalog.model import DeploymentLimits, Model
 from app.compiling import Compiled, compile_config
-from app.config.load import loads
+from app.config.load import Loaded, loads
 from app.errors import ConfigError
+from app.exchange.terms import Hedge
 from app.exchange.usage import Usage
 
 TEXT = """\
@@ -151,3 +152,52 @@ def test_a_routes_terms() -> None:
     assert terms.retries is not None
     assert terms.retries.attempts == 4
     assert terms.on_content_refusal == "next_model"
+    assert terms.hedge is None
+
+
+TWICE = "{deployments: [{upstream: here}, {upstream: here, id: m2}]}"
+
+
+def hedging(hedge: str, model: str = TWICE, more: str = "") -> Loaded:
+    models = "{upstream: here, quality: 0.5}"
+    return loads(
+        TEXT.replace("MODEL", model)
+        + f"  other: {models}\n"
+        + f"routes:\n  auto: {{candidates: [m], router: null, hedge: {hedge}{more}}}\n"
+    )
+
+
+def test_a_route_that_hedges() -> None:
+    def hedge(written: str, **more: str) -> Hedge | None:
+        return compile_config(hedging(written, **more)).names.routes["auto"].terms.hedge
+
+    assert hedge("{}") == Hedge()
+    assert hedge("{percentile: 90, budget_share: 0.1, min_seconds: 2}") == Hedge(90, 0.1, 2)
+    alone = "{upstream: here}"
+    assert hedge("{models: true}", model=alone, more=", fallbacks: [other]") == Hedge(models=True)
+
+
+def test_a_low_budget_is_not_for_paying_twice() -> None:
+    more = ", when_budget_low: {objective: {kind: quality, keep: 0.5}}"
+    route = compile_config(hedging("{}", more=more)).names.routes["auto"]
+    assert route.terms.hedge is not None
+    assert route.thrifty is not None
+    assert route.thrifty.terms.hedge is None
+
+
+@pytest.mark.parametrize(
+    ("hedge", "model", "message"),
+    [
+        ("{}", "{upstream: here}", "no model of this route has a second deployment to ask (list"),
+        ("{models: true}", "{upstream: here}", "no model of this route has a second deployment"),
+        ("{percentile: 100}", TWICE, "hedge.percentile: "),
+        ("{budget_share: 0}", TWICE, "hedge.budget_share: "),
+        ("{percentil: 99}", TWICE, "unknown key (did you mean `percentile`?)"),
+        ("true", TWICE, "hedge: "),
+    ],
+)
+def test_a_hedge_that_cannot_be(hedge: str, model: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compile_config(hedging(hedge, model))
+    assert message in str(caught.value)
+    assert "routes.auto.hedge" in str(caught.value)

@@ -12,18 +12,21 @@ from typing import Any
 
 import orjson
 from multidict import CIMultiDict
+from prometheus_client import CollectorRegistry
 
 from app.catalog.model import Deployment, DeploymentLimits, Model, Prices
 from app.delivery.attempt import Opened, Whole
 from app.delivery.deployment import UpstreamPolicy
 from app.delivery.deployments import Deployments
-from app.delivery.fallback import deliver
+from app.delivery.drain import Drain
+from app.delivery.fallback import Afford, deliver
 from app.delivery.health import BreakerSettings
 from app.delivery.upstreams.base import Timeouts
 from app.errors import UpstreamError
 from app.exchange.record import Record
 from app.exchange.request import Request
 from app.exchange.terms import USUAL_TERMS, Asked, Retries, Terms
+from app.telemetry.metrics import Metrics
 from app.wire import openai_chat
 
 QUICK = Retries(attempts=2, base_seconds=0.001, max_seconds=0.002, wait_seconds=1.0)
@@ -124,7 +127,8 @@ class World:
     def __init__(self, policy: UpstreamPolicy = POLICY) -> None:
         self.upstreams: dict[str, ScriptedUpstream] = _Made()
         self.policy = policy
-        self.deployments = Deployments(random=Random(1))
+        self.metrics = Metrics(CollectorRegistry())
+        self.deployments = Deployments(self.metrics, random=Random(1))
         self.record = Record("r", 0.0, 0.0)
 
     def __getitem__(self, name: str) -> ScriptedUpstream:
@@ -135,7 +139,7 @@ class World:
         for each in models:
             for deployment in each.deployments:
                 policies[deployment.upstream] = self.policy
-        self.deployments.configure(models, policies, None, 1)
+        self.deployments.configure(models, policies, self.metrics, 1)
 
     async def ask(
         self,
@@ -143,13 +147,17 @@ class World:
         terms: Terms = USUAL_TERMS,
         asked: Asked | None = None,
         stream: bool = False,
+        afford: Afford | None = None,
+        drain: Drain | None = None,
         **fields: Any,
     ) -> Whole | Opened:
         self.record = Record("r", 0.0, 0.0)
         request = parsed(stream=stream, **fields)
         if asked is not None:
             request = replace(request, asked=asked)
-        return await deliver(request, plan, self.upstreams, self.record, self.deployments, terms)
+        return await deliver(
+            request, plan, self.upstreams, self.record, self.deployments, terms, afford, drain=drain
+        )
 
     @property
     def tried(self) -> list[str]:

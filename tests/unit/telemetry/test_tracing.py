@@ -129,6 +129,16 @@ async def test_a_stream_s_span_lasts_as_long_as_the_stream() -> None:
     assert dict(span.attributes or {})["gen_ai.response.time_to_first_chunk"] == 0.5
 
 
+async def test_the_stream_is_that_of_the_attempt_which_served() -> None:
+    """Not of the one that began last: that may be a hedge that was late itself."""
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter)
+    settled(traces, first_token_seconds=1.25, model="small")
+    spans = await told(exporter, traces)
+    ends = [spans[name].end_time for name in ("chat small-id", "chat large-id")]
+    assert ends == [1_002_500_000_000, 1_002_250_000_000]
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "error"),
     [
