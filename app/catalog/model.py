@@ -68,6 +68,10 @@ class Model:
             return self.prices
         return next((d.prices for d in self.deployments if d.name == deployment), self.prices)
 
+    def place(self, deployment: str) -> Deployment:
+        """Its deployment of this name."""
+        return next(each for each in self.deployments if each.name == deployment)
+
     @classmethod
     def compile(
         cls, name: str, written: schema.Model, ready: Mapping[str, PriceBook] | None = None

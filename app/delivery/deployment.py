@@ -83,6 +83,9 @@ class DeploymentState:
         self.priority, self.weight = deployment.priority, deployment.weight
         self.breaker.configure(policy.breaker)
         self._limits = tuple(_limits(deployment))
+        rate = next((each for each in self._limits if each.kind == "tokens"), None)
+        self._ceiling = rate.ceiling if rate is not None else 0
+        self._part = self._owner.counters.part(rate) if rate is not None else 0
 
     @property
     def name(self) -> str:
@@ -99,7 +102,7 @@ class DeploymentState:
         shut = self.shut()
         if shut is not None and not (forced and shut.reason == "open"):
             return shut
-        ask = Ask(0, tokens)
+        ask = Ask(0, self._taken(tokens))
         if self._limits:
             outcome = self._owner.counters.take(self._limits, ask)
             if outcome.refused:
@@ -108,6 +111,11 @@ class DeploymentState:
                 full = self._limits[place].kind == "parallel"
                 return Wait(seconds, "full" if full else "limit")
         return Seat(self, self._limits, ask, stream=stream)
+
+    def _taken(self, tokens: int) -> int:
+        """What a request of so many takes of the rate: what its provider would take may be more
+        than this process has of it, and takes all of that."""
+        return min(tokens, self._part) if tokens <= self._ceiling else tokens
 
     def shut(self) -> Wait | None:
         """Why it takes no request at all now, whatever its limits; None if it does."""

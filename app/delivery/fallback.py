@@ -185,6 +185,8 @@ class _Course:
 
     async def _ask(self, model: Model, seat: Seat) -> Whole | Opened:
         """Raises UpstreamError."""
+        # A reload meanwhile may have given its name to another place, at an upstream unknown here.
+        seat.deployment = model.place(seat.deployment.name)
         upstream = self.upstreams[seat.deployment.upstream]
         usual = upstream.timeouts.under(self.terms.timeouts)
         left = self.deadline - _now()
@@ -205,7 +207,9 @@ class _Course:
         match error:
             case ContextTooLong():
                 self.over.add(model.name)
-                self.window = max(self.window, model.context_window or error.window or 0)
+                # What is served may be less than what is stated, and is all that is shown.
+                known = [each for each in (model.context_window, error.window) if each]
+                self.window = max(self.window, min(known, default=0))
             case ContentRefused() if self.terms.on_content_refusal == "next_model":
                 self.over.add(model.name)
             case _ if not error.moves_on:
