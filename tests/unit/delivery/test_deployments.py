@@ -116,6 +116,26 @@ def test_a_new_configuration_keeps_what_goes_on_under_its_name(
     assert told == 2
 
 
+def test_one_that_is_gone_is_told_of_no_more(clock: Clock) -> None:
+    """Else it would be alerted of as failing until the next restart."""
+    metrics = Metrics(CollectorRegistry())
+    deployments = Deployments(clock=clock)
+    both = model("m", place("a"), place("b"))
+    deployments.configure([both], POLICIES, metrics, 1)
+    state_of(deployments, "a").breaker.open("errors")
+    deployments.configure([model("m", place("b"))], POLICIES, metrics, 1)
+    told = metrics.registry.get_sample_value
+    assert told("pointsman_deployment_state", {"deployment": "a"}) is None
+    # Nor by the requests that began before, which still ask it.
+    late = deployments.of(both)[0]
+    late.breaker.open("errors")
+    assert told("pointsman_deployment_state", {"deployment": "a"}) is None
+    assert deployments.of(both)[0] is late
+    assert [state.name for _, state in deployments.by_model()] == ["b"]
+    deployments.configure([both], POLICIES, metrics, 1)
+    assert told("pointsman_deployment_state", {"deployment": "a"}) == 0
+
+
 def test_each_process_has_its_part_of_a_limit(clock: Clock) -> None:
     narrow = model("n", place("a", DeploymentLimits(parallel_requests=8)))
     deployments = Deployments(clock=clock)
