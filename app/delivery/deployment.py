@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 from typing import Literal, NamedTuple, Protocol
 
@@ -35,6 +35,8 @@ class UpstreamPolicy:
     breaker: BreakerSettings | None = USUAL_BREAKER
     max_cooldown_seconds: float = 600.0
     retries: Retries = USUAL_RETRIES
+    door: object = field(default=None, repr=False)
+    """Its address and credentials, to be compared: what was met with others says nothing."""
 
 
 USUAL_POLICY = UpstreamPolicy()
@@ -79,6 +81,10 @@ class DeploymentState:
         self.configure(deployment, policy)
 
     def configure(self, deployment: Deployment, policy: UpstreamPolicy) -> None:
+        if _place(deployment, policy) != _place(self.deployment, self.policy):
+            self.breaker.close()
+            self.cooldown_until = 0.0
+            self._latency.clear()
         self.deployment, self.policy = deployment, policy
         self.priority, self.weight = deployment.priority, deployment.weight
         self.breaker.configure(policy.breaker)
@@ -246,6 +252,11 @@ class Seat:
         state.breaker.leave(verdict, slow=self._slow, probe=self._probe)
         if verdict == "failed":
             state.judge()
+
+
+def _place(deployment: Deployment, policy: UpstreamPolicy) -> tuple[object, ...]:
+    """What a name stands for."""
+    return deployment.upstream, deployment.upstream_id, policy.door
 
 
 def _limits(deployment: Deployment) -> Iterator[Limit]:

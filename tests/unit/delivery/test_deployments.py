@@ -116,6 +116,25 @@ def test_a_new_configuration_keeps_what_goes_on_under_its_name(
     assert told == 2
 
 
+@pytest.mark.parametrize("what", ["upstream", "id", "key"])
+def test_a_name_for_another_place_begins_anew(
+    deployments: Deployments, clock: Clock, what: str
+) -> None:
+    """Whoever moves it because it fails, or asks to be left alone, wants it asked at once."""
+    a = state_of(deployments, "a")
+    a.breaker.open("errors")
+    a.cool_down(30)
+    a.note_latency(9.0, stream=True)
+    moved, policies = place("a"), POLICIES
+    if what == "key":
+        policies = {"a": replace(POLICIES["a"], door="another key")}
+    else:
+        moved = replace(moved, **{"upstream" if what == "upstream" else "upstream_id": "b"})
+    deployments.configure([model("m", moved)], policies, None, 1)
+    assert state_of(deployments, "a") is a
+    assert (a.shut(), a.breaker.state, a.latency(stream=True)) == (None, "closed", None)
+
+
 def test_one_that_is_gone_is_told_of_no_more(clock: Clock) -> None:
     """Else it would be alerted of as failing until the next restart."""
     metrics = Metrics(CollectorRegistry())
