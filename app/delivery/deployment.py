@@ -97,6 +97,12 @@ class DeploymentState:
     def name(self) -> str:
         return self.deployment.name
 
+    @property
+    def failing(self) -> bool:
+        """Half of what was asked of it failed, in the window of its breaker."""
+        counts = self.breaker.window.counts()
+        return 0 < counts.total <= 2 * counts.failed
+
     def latency(self, *, stream: bool) -> float | None:
         mean, at = self._latency.get(stream, (0.0, 0.0))
         return mean if mean and self._owner.clock() - at < _STALE_SECONDS else None

@@ -85,6 +85,23 @@ def test_latency_follows_what_is_seen_and_forgets(deployments: Deployments, cloc
     assert a.latency(stream=True) is None
 
 
+def test_one_that_fails_half_the_time_is_failing_until_it_is_forgotten(
+    deployments: Deployments, clock: Clock
+) -> None:
+    a = state_of(deployments, "a")
+    assert not a.failing
+    send(a, good=False)
+    assert a.failing
+    send(a)
+    send(a)
+    assert not a.failing
+    send(a, good=False)
+    send(a, good=False)
+    assert a.failing
+    clock.now += SETTINGS.window_seconds + 1
+    assert not a.failing
+
+
 def test_a_cooldown_is_no_longer_than_is_allowed(deployments: Deployments, clock: Clock) -> None:
     a = state_of(deployments, "a")
     a.cool_down(10_000)
