@@ -149,6 +149,8 @@ class _Course:
                     break
                 if forced is not None and state is not forced:
                     continue
+                if not self._is_due(state, forced=forced is not None):
+                    continue
                 if self.afford is not None and not await self.afford(model):
                     self.over.add(model.name)
                     break
@@ -161,13 +163,19 @@ class _Course:
                     self._failed(model, state, error)
         return None
 
-    def _seat(self, state: DeploymentState, *, forced: bool) -> Seat | None:
-        """Room for one attempt at a deployment, if it is its turn."""
+    def _is_due(self, state: DeploymentState, *, forced: bool) -> bool:
+        """Whether it is a deployment's turn, if it has room."""
         tried = self.tried.get(state.name)
         if tried is not None and not (tried.again and tried.times <= self._attempts(state)):
-            return None
+            return False
         if tried is not None and _now() < self.again_at:
-            return None
+            return False
+        shut = state.shut()
+        return shut is None or (forced and shut.reason == "open")
+
+    def _seat(self, state: DeploymentState, *, forced: bool) -> Seat | None:
+        """Room for one attempt at a deployment whose turn it is."""
+        tried = self.tried.get(state.name)
         seat = state.admit(self.tokens, stream=self.request.stream, forced=forced)
         if isinstance(seat, Wait):
             self.waits[state.name] = seat

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.catalog.model import Deployment, DeploymentLimits
+from app.catalog.model import Deployment, DeploymentLimits, Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.deployment import Seat, UpstreamPolicy
 from app.delivery.fallback import deliver
@@ -35,6 +35,7 @@ from tests.unit.delivery.fakes import POLICY, QUICK, World, model, parsed, place
 
 ONE = model("one")
 TWO = model("pair", place("a"), place("b", priority=1))
+OTHER = model("other", place("fine"))
 NO_RETRIES = Terms(retries=Retries(attempts=0))
 
 
@@ -127,6 +128,29 @@ async def test_a_name_that_moves_in_a_reload_stays_what_it_was_for_those_who_beg
     state = world.deployments.get("one")
     assert state is not None
     assert state.in_flight == 0
+
+
+async def test_nothing_is_set_aside_for_a_model_that_is_not_asked(world: World) -> None:
+    """Money that a request holds is money that others are refused for."""
+    dear, left = model("dear", place("dear")), model("left", place("left"))
+    world.configure(ONE, dear, left)
+    world["up"].standing = 404
+    for name in ("dear", "left"):
+        state = world.deployments.get(name)
+        assert state is not None
+        if name == "dear":
+            state.breaker.open("errors")
+        else:
+            state.cool_down(30)
+    asked: list[str] = []
+
+    async def afford(one: Model, *beside: Model) -> bool:
+        asked.append(one.name)
+        return True
+
+    plan, record = (ONE, dear, left, OTHER), Record("r", 0.0, 0.0)
+    await deliver(parsed(), plan, world.upstreams, record, world.deployments, afford=afford)
+    assert asked == ["one", "other"]
 
 
 async def test_a_refusal_goes_to_the_client_at_once(world: World) -> None:
