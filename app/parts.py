@@ -109,14 +109,14 @@ class Parts:
             raise ConfigError([loaded.document.problem(("keys",), told)])
         pipeline = self._pipeline(compiled, former)
         await take_up(pipeline.limits, former.pipeline.limits, self.ledger)
+        version = former.version + 1
+        taken.keep(version, loaded.document.source)  # may fail: the disk may be full
         # From here on in one step: what is handed over must not change meanwhile.
         pipeline.names.succeed(former.pipeline.names)
         if pipeline.cache is not None and former.pipeline.cache is not None:
             pipeline.cache.succeed(former.pipeline.cache)
         self.keyring.adopt(compiled.keyring)
         self._configure(compiled)
-        version = former.version + 1
-        taken.keep(version, loaded.document.source)
         return _active(loaded, compiled, pipeline, version)
 
     def _configure(self, compiled: Compiled) -> None:

@@ -141,7 +141,8 @@ class Pipeline:
         """Choose a model, and reserve what it may cost.
 
         Where a budget is low, or has no room for the choice, a route may have another objective
-        for that. Raises NoEligibleCandidate or LimitReached.
+        for that; and where it has no room for it, no conversation stays with its model. Raises
+        NoEligibleCandidate or LimitReached.
         """
         thrifty = target.thrifty if isinstance(target, Route) and applied else None
         if thrifty is not None and self.limits.low(applied):
@@ -150,9 +151,11 @@ class Pipeline:
         try:
             await self._reserve(record.request_id, decision, record, applied, most)
         except (BudgetReserved, BudgetExhausted):
-            if thrifty is None:
+            if thrifty is None and decision.kind != "sticky":
                 raise
-            decision = await self._choose(thrifty, facts, record, talk)
+            if talk is not None:
+                talk.let_go()
+            decision = await self._choose(thrifty or target, facts, record, None)
             # By a name of its own: the state may still be giving up the first one.
             again = f"{record.request_id}.low"
             await self._reserve(again, decision, record, applied, most)

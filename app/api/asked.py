@@ -50,7 +50,7 @@ def _seconds(name: str, text: str | None) -> float | None:
 def _count(text: str | None) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and int(text[:9]) <= _MOST_RETRIES):
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= _MOST_RETRIES):
         raise InvalidField(
             f"The header `{_RETRIES}` must be a whole number from 0 to {_MOST_RETRIES}.",
             param=_RETRIES,

@@ -65,8 +65,12 @@ class Model:
     def prices_at(self, deployment: str | None) -> PriceBook | None:
         """What a call costs where a deployment served it; None is the only one."""
         if deployment is None:
-            return self.prices
+            return self.deployments[0].prices
         return next((d.prices for d in self.deployments if d.name == deployment), self.prices)
+
+    def place(self, deployment: str) -> Deployment:
+        """Its deployment of this name."""
+        return next(each for each in self.deployments if each.name == deployment)
 
     @classmethod
     def compile(

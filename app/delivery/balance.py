@@ -19,6 +19,11 @@ class Place(Protocol):
     weight: float
     in_flight: int
 
+    @property
+    def failing(self) -> bool:
+        """It fails as often as not, lately: then it looks free and quick, or not yet known."""
+        ...
+
     def latency(self, *, stream: bool) -> float | None:
         """Seconds to the first token (or to the whole answer), lately; None if not known."""
         ...
@@ -34,15 +39,15 @@ def ordered(places: Sequence[P], how: Balance, random: Random, *, stream: bool) 
     if how == "least-latency" and random.random() < _EXPLORE:
         how = "weighted"
 
-    def rank(place: P) -> tuple[float, bool, float, float]:
+    def rank(place: P) -> tuple[float, bool, bool, float, float]:
         # Sorted by -log(u)/weight the order is a draw without replacement by weight.
         draw = random.expovariate(place.weight) if place.weight else 0.0
-        first = 0.0
+        first, failing = 0.0, how != "weighted" and place.failing
         if how == "least-busy":
             first = (place.in_flight + 1) / (place.weight or 1.0)
         elif how == "least-latency":
             # Not known comes first: it will be.
             first = place.latency(stream=stream) or 0.0
-        return place.priority, not place.weight, first, draw
+        return place.priority, not place.weight, failing, first, draw
 
     return sorted(places, key=rank)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 from typing import Literal, NamedTuple, Protocol
 
@@ -39,6 +39,8 @@ class UpstreamPolicy:
     breaker: BreakerSettings | None = USUAL_BREAKER
     max_cooldown_seconds: float = 600.0
     retries: Retries = USUAL_RETRIES
+    door: object = field(default=None, repr=False)
+    """Its address and credentials, to be compared: what was met with others says nothing."""
 
 
 USUAL_POLICY = UpstreamPolicy()
@@ -85,14 +87,27 @@ class DeploymentState:
         self.configure(deployment, policy)
 
     def configure(self, deployment: Deployment, policy: UpstreamPolicy) -> None:
+        if _place(deployment, policy) != _place(self.deployment, self.policy):
+            self.breaker.close()
+            self.cooldown_until = 0.0
+            self._latency.clear()
         self.deployment, self.policy = deployment, policy
         self.priority, self.weight = deployment.priority, deployment.weight
         self.breaker.configure(policy.breaker)
         self._limits = tuple(_limits(deployment))
+        rate = next((each for each in self._limits if each.kind == "tokens"), None)
+        self._ceiling = rate.ceiling if rate is not None else 0
+        self._part = self._owner.counters.part(rate) if rate is not None else 0
 
     @property
     def name(self) -> str:
         return self.deployment.name
+
+    @property
+    def failing(self) -> bool:
+        """Half of what was asked of it failed, in the window of its breaker."""
+        counts = self.breaker.window.counts()
+        return 0 < counts.total <= 2 * counts.failed
 
     def latency(self, *, stream: bool) -> float | None:
         mean, at = self._latency.get(stream, (0.0, 0.0))
@@ -110,7 +125,7 @@ class DeploymentState:
         shut = self.shut()
         if shut is not None and not (forced and shut.reason == "open"):
             return shut
-        ask = Ask(0, tokens)
+        ask = Ask(0, self._taken(tokens))
         if self._limits:
             outcome = self._owner.counters.take(self._limits, ask)
             if outcome.refused:
@@ -119,6 +134,11 @@ class DeploymentState:
                 full = self._limits[place].kind == "parallel"
                 return Wait(seconds, "full" if full else "limit")
         return Seat(self, self._limits, ask, stream=stream)
+
+    def _taken(self, tokens: int) -> int:
+        """What a request of so many takes of the rate: what its provider would take may be more
+        than this process has of it, and takes all of that."""
+        return min(tokens, self._part) if tokens <= self._ceiling else tokens
 
     def shut(self) -> Wait | None:
         """Why it takes no request at all now, whatever its limits; None if it does."""
@@ -259,6 +279,11 @@ class Seat:
         state.breaker.leave(verdict, slow=self._slow, probe=self._probe)
         if verdict == "failed":
             state.judge()
+
+
+def _place(deployment: Deployment, policy: UpstreamPolicy) -> tuple[object, ...]:
+    """What a name stands for."""
+    return deployment.upstream, deployment.upstream_id, policy.door
 
 
 def _limits(deployment: Deployment) -> Iterator[Limit]:

@@ -40,6 +40,9 @@ class Deployments:
         self._policies: Mapping[str, UpstreamPolicy] = {}
         self._states: dict[str, DeploymentState] = {}
         self._of_model: dict[str, tuple[Model, tuple[DeploymentState, ...]]] = {}
+        self._former: dict[str, tuple[Model, tuple[DeploymentState, ...]]] = {}
+        """Of models that the configuration does not have, or not any more: what began before the
+        last one still asks them."""
 
     def configure(
         self,
@@ -51,15 +54,25 @@ class Deployments:
         """Take on a configuration: what goes on under its name keeps its state."""
         self._metrics, self._policies, self.counters.share = metrics, policies, share
         self._of_model.clear()
+        self._former.clear()
         before, self._states = self._states, {}
         for model in models:
             for deployment in model.deployments:
-                if (known := before.get(deployment.name)) is not None:
-                    known.configure(deployment, self._policy(deployment))
-                    self._states[deployment.name] = known
-            self.of(model)
+                state = before.get(deployment.name)
+                if state is None:
+                    state = self._new(deployment)
+                else:
+                    state.configure(deployment, self._policy(deployment))
+                self._states[deployment.name] = state
+            states = tuple([self._states[each.name] for each in model.deployments])
+            for state in states:
+                state.peers = states
+            self._of_model[model.name] = (model, states)
         for state in self:
             self.changed(state, state.breaker.state)
+        if metrics is not None:
+            for name in before.keys() - self._states.keys():
+                metrics.deployment_gone(name)
 
     def __iter__(self) -> Iterator[DeploymentState]:
         return iter(self._states.values())
@@ -78,10 +91,13 @@ class Deployments:
         known = self._of_model.get(model.name)
         if known is not None and known[0] is model:
             return known[1]
-        states = tuple([self._state(each) for each in model.deployments])
-        for state in states:
-            state.peers = states
-        self._of_model[model.name] = (model, states)
+        known = self._former.get(model.name)
+        if known is not None and known[0] is model:
+            return known[1]
+        states = tuple(
+            [self._states.get(each.name) or self._new(each) for each in model.deployments]
+        )
+        self._former[model.name] = (model, states)
         return states
 
     def order(
@@ -119,15 +135,11 @@ class Deployments:
 
     def changed(self, state: DeploymentState, to: State) -> None:
         """A breaker has come to another state."""
-        if self._metrics is not None:
+        if self._metrics is not None and self._states.get(state.name) is state:
             self._metrics.deployment_is(state.name, to)
 
-    def _state(self, deployment: Deployment) -> DeploymentState:
-        state = self._states.get(deployment.name)
-        if state is None:
-            state = DeploymentState(self, deployment, self._policy(deployment))
-            self._states[deployment.name] = state
-        return state
+    def _new(self, deployment: Deployment) -> DeploymentState:
+        return DeploymentState(self, deployment, self._policy(deployment))
 
     def _policy(self, deployment: Deployment) -> UpstreamPolicy:
         return self._policies.get(deployment.upstream, USUAL_POLICY)

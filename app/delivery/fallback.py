@@ -164,6 +164,8 @@ class _Course:
                     break
                 if state.name in self.beside or (forced is not None and state is not forced):
                     continue
+                if not self._is_due(state, forced=forced is not None):
+                    continue
                 if self.afford is not None and not await self.afford(model):
                     self.over.add(model.name)
                     break
@@ -195,13 +197,19 @@ class _Course:
             self._failed(model, state, error)
         return None
 
-    def _seat(self, state: DeploymentState, *, forced: bool) -> Seat | None:
-        """Room for one attempt at a deployment, if it is its turn."""
+    def _is_due(self, state: DeploymentState, *, forced: bool) -> bool:
+        """Whether it is a deployment's turn, if it has room."""
         tried = self.tried.get(state.name)
         if tried is not None and not (tried.again and tried.times <= self._attempts(state)):
-            return None
+            return False
         if tried is not None and _now() < self.again_at:
-            return None
+            return False
+        shut = state.shut()
+        return shut is None or (forced and shut.reason == "open")
+
+    def _seat(self, state: DeploymentState, *, forced: bool) -> Seat | None:
+        """Room for one attempt at a deployment whose turn it is."""
+        tried = self.tried.get(state.name)
         seat = state.admit(self.tokens, stream=self.request.stream, forced=forced)
         if isinstance(seat, Wait):
             self.waits[state.name] = seat
@@ -221,6 +229,8 @@ class _Course:
 
     async def _ask(self, model: Model, seat: Seat) -> Whole | Opened:
         """Raises UpstreamError."""
+        # A reload meanwhile may have given its name to another place, at an upstream unknown here.
+        seat.deployment = model.place(seat.deployment.name)
         upstream = self.upstreams[seat.deployment.upstream]
         usual = upstream.timeouts.under(self.terms.timeouts)
         left = self.deadline - _now()
@@ -241,7 +251,9 @@ class _Course:
         match error:
             case ContextTooLong():
                 self.over.add(model.name)
-                self.window = max(self.window, model.context_window or error.window or 0)
+                # What is served may be less than what is stated, and is all that is shown.
+                known = [each for each in (model.context_window, error.window) if each]
+                self.window = max(self.window, min(known, default=0))
             case ContentRefused() if self.terms.on_content_refusal == "next_model":
                 self.over.add(model.name)
             case _ if not error.moves_on:

@@ -121,7 +121,7 @@ class Breaker:
             return
         before, self._settings = self._settings, settings
         if settings is None:
-            self._close()
+            self.close()
         elif before is None or before.window_seconds != settings.window_seconds:
             self.window = Window(settings.window_seconds, self._clock)
 
@@ -185,7 +185,7 @@ class Breaker:
             return
         self._good += 1
         if self._good >= self._settings.probes:
-            self._close()
+            self.close()
 
     def open(self, reason: str) -> None:
         """Leave it alone: as long as the settings say, and twice as long each time that it was
@@ -208,7 +208,8 @@ class Breaker:
         self._good = 0
         self._on_change("open", "told")
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Forget all that was met with."""
         was, self.until = self.until, None
         self._probing, self._good, self._seconds = False, 0, 0.0
         self.window.clear()

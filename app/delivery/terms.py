@@ -27,11 +27,14 @@ def of_route(written: schema.Route) -> Terms:
 
 def of_upstream(written: schema.Upstream) -> UpstreamPolicy:
     """When deployments of an upstream are left alone, and how often they are asked again."""
-    breaker = written.breaker
+    breaker, door = written.breaker, None
+    if isinstance(written, schema.OpenAIUpstream):
+        door = (written.base_url, written.api_key, written.headers)
     return UpstreamPolicy(
         breaker=None if breaker is None else BreakerSettings(**breaker.model_dump()),
         max_cooldown_seconds=written.max_cooldown_seconds,
         retries=_retries(written.retries),
+        door=door,
     )
 
 

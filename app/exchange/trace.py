@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from random import getrandbits
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any
 
 from app.exchange.record import Attempt
 
@@ -49,8 +48,8 @@ class Trace:
     propagates: bool
     asked: Mapping[str, str | int | float] = field(default_factory=dict)
     """The request's own parameters, by the names that spans have for them."""
-    messages: Any = None
-    """What was asked, only where its text is to be in spans."""
+    messages: str | None = None
+    """What was asked, as spans show it; only where they are to."""
     calls: list[Call] = field(default_factory=list)
 
     @property

@@ -183,6 +183,10 @@ class MemoryState:
             counter.drain(now, ceiling)
         return counter, ceiling
 
+    def part(self, limit: Limit) -> int:
+        """This process's part of a limit's ceiling."""
+        return self._row(limit, self._clock())[2]
+
     def _row(self, limit: Limit, now: float) -> Row:
         """The ceiling is, of money, a share of what was left at the start; of all else a share, but
         at least one."""

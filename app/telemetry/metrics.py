@@ -414,6 +414,13 @@ class Metrics:
         """Note the state of a deployment's breaker."""
         self._child(self.deployment_state, name).set(_STATES[state])
 
+    def deployment_gone(self, name: str) -> None:
+        """Tell no more of one that was taken out of the configuration."""
+        self.deployment_is(name, "closed")
+        if not _multiprocess():  # where several workers share them, labels can't be removed
+            self.deployment_state.remove(name)
+            self._child.cache_clear()
+
     def deployment_left(self, name: str, event: str, reason: str) -> None:
         """Count a breaker that opens, or a cooldown that begins."""
         if event == "open":

@@ -7,7 +7,7 @@ well, every sum over spans would be twice too high. What the conventions have no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,10 @@ _ASKED = {
 }
 _TEXT_CHARACTERS = 10_000
 """Of one message; collectors refuse what is too large as a whole."""
+_REQUEST_CHARACTERS = 100_000
+"""Of all of them: what waits for a collector takes memory."""
+_OF_PART = 50
+"""Characters of a part beside its text."""
 
 Attributes = dict[str, Any]
 
@@ -183,7 +187,7 @@ def _of_call(call: Call, record: Record, trace: Trace, *, streams: bool) -> Attr
         "gen_ai.request.model": call.model_id,
         "gen_ai.response.time_to_first_chunk": first,
         **(_tokens(attempt.usage) if attempt.usage and not attempt.estimated else {}),
-        "gen_ai.input.messages": None if trace.messages is None else _text(trace.messages),
+        "gen_ai.input.messages": trace.messages,
         "http.response.status_code": attempt.status,
         "error.type": None if attempt.outcome in _WELL else attempt.outcome,
         "pointsman.model": attempt.model,
@@ -204,24 +208,31 @@ def _tokens(usage: Usage) -> Mapping[str, int | None]:
     }
 
 
-def _text(messages: Any) -> str:
-    """Messages in the conventions' form: roles with their parts, of which only text is shown."""
-    return orjson.dumps(
-        [
-            {"role": str(one.get("role")), "parts": list(_parts(one.get("content")))}
-            for one in messages
-            if isinstance(one, dict)
-        ]
-    ).decode()
+def text_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Messages in the conventions' form: roles with their parts, of which only text is shown. Of
+    many the last ones. Made at once: a body may be large, and waits for nobody."""
+    told: list[Attributes] = []
+    left = _REQUEST_CHARACTERS
+    for message in reversed(messages):
+        parts = list(_parts(message.get("content")))
+        left -= sum(len(part.get("content", "")) + _OF_PART for part in parts) + _OF_PART
+        if left < 0:
+            break
+        told.append({"role": message["role"][:_OF_PART], "parts": parts})
+    return orjson.dumps(told[::-1]).decode()
 
 
 def _parts(content: Any) -> Iterator[dict[str, str]]:
+    left = _TEXT_CHARACTERS
     for part in content if isinstance(content, list) else [content]:
+        if left <= 0:
+            return
         if isinstance(part, str):
-            yield {"type": "text", "content": part[:_TEXT_CHARACTERS]}
+            yield {"type": "text", "content": part[:left]}
         elif isinstance(part, dict):
-            kind, text = str(part.get("type")), part.get("text")
-            told = {"content": text[:_TEXT_CHARACTERS]} if isinstance(text, str) else {}
+            kind, text = str(part.get("type"))[:_OF_PART], part.get("text")
+            told = {"content": text[:left]} if isinstance(text, str) else {}
+            left -= len(told.get("content", "")) + _OF_PART
             yield {"type": kind, **told}
 
 

@@ -35,10 +35,12 @@ from app.exchange.record import Record
 from app.exchange.request import Request
 from app.exchange.trace import Trace
 from app.telemetry.logs import log
-from app.telemetry.spans import NAME, Settled, asked_of, context_of, spans
+from app.telemetry.spans import NAME, Settled, asked_of, context_of, spans, text_of
 
 _QUEUE_REQUESTS = 8_192
 """Settled requests that may wait for the collector; some 5 KB each."""
+_QUEUE_TEXTS = 1_024
+"""Where they have the text of prompts: up to 100 KB more each."""
 _BATCH_REQUESTS = 128
 _CLOSE_SECONDS = 3.0
 
@@ -70,10 +72,11 @@ class Traces:
         self._propagates = propagates
         self._prompt_text = prompt_text
         building = _Building(exporter, provider.resource)
+        queue = _QUEUE_TEXTS if prompt_text else _QUEUE_REQUESTS
         # Both count requests here, of some four spans each.
         self._processor = BatchSpanProcessor(
             building,
-            None if OTEL_BSP_MAX_QUEUE_SIZE in environ else _QUEUE_REQUESTS,
+            None if OTEL_BSP_MAX_QUEUE_SIZE in environ else queue,
             max_export_batch_size=(
                 None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in environ else _BATCH_REQUESTS
             ),
@@ -99,7 +102,7 @@ class Traces:
         )
         if request is not None and trace.sampled:
             trace.asked = asked_of(request)
-            trace.messages = request.payload.get("messages") if self._prompt_text else None
+            trace.messages = text_of(request.payload["messages"]) if self._prompt_text else None
         return trace
 
     def end(self, record: Record) -> None:

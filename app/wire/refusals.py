@@ -15,6 +15,9 @@ import orjson
 _MOST_BYTES = 64 * 1024
 """Of a refusal that are read: none is longer."""
 
+_MOST_DIGITS = 12
+"""Of a window."""
+
 _TOO_LONG_CODES = frozenset(
     {
         "context_length_exceeded",  # OpenAI, Azure, Groq, DeepSeek, OpenRouter
@@ -142,4 +145,6 @@ def _number(match: re.Match[str] | None) -> int | None:
     if match is None:
         return None
     said = next((each for each in match.groups() if each), None)
-    return int(said.replace(",", "")) if said and said.strip(",") else None
+    digits = said.replace(",", "") if said else ""
+    # Python refuses to read a number of thousands of digits, and no window has so many.
+    return int(digits) if 0 < len(digits) <= _MOST_DIGITS else None

@@ -36,7 +36,7 @@ def wait_seconds(headers: Mapping[str, str], body: bytes, now: float) -> float |
         if (said := headers.get(name)) and (wait := seconds_until(said, now)) is not None:
             return wait
     if match := _RETRY_DELAY.search(body):
-        return float(match.group(1))
+        return _said(float(match.group(1)))
     return None
 
 
@@ -45,7 +45,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     are no wish."""
     said = headers.get("retry-after-ms")
     if said and _NUMBER.fullmatch(said.strip()):
-        return float(said) / 1_000
+        return _said(float(said) / 1_000)
     said = headers.get("retry-after")
     return seconds_until(said, now) if said else None
 
@@ -66,16 +66,21 @@ def seconds_until(text: str, now: float) -> float | None:
     None if it is none of these."""
     text = text.strip()
     if _NUMBER.fullmatch(text):
-        number = float(text)
-        if not isfinite(number):
+        number = _said(float(text))
+        if number is None:
             return None
         if number >= _EPOCH_FROM * 1_000:
             return max(number / 1_000 - now, 0.0)
         return max(number - now, 0.0) if number >= _EPOCH_FROM else number
     if _DURATION.fullmatch(text):
-        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        return _said(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
     moment = _moment(text)
     return None if moment is None else max(moment - now, 0.0)
+
+
+def _said(seconds: float) -> float | None:
+    """More digits than a number has room for say nothing."""
+    return seconds if isfinite(seconds) else None
 
 
 def _moment(text: str) -> float | None:

@@ -16,12 +16,14 @@ from app.accounting.limits import Limits
 from app.accounting.settlement import Settlement
 from app.catalog.model import Model, Prices
 from app.delivery.upstreams.base import Timeouts
-from app.errors import BudgetReserved, InvalidField, LimitReached
+from app.errors import BudgetExhausted, BudgetReserved, InvalidField, LimitReached
 from app.exchange.record import Record
 from app.exchange.reply import Reply
 from app.exchange.request import Request
 from app.pipeline import Pipeline
 from app.routing.bounds import size
+from app.routing.conversation.affinity import Conversation
+from app.routing.conversation.sessions import Session, Sessions
 from app.routing.decider import Decider
 from app.routing.decision import Decision
 from app.routing.encoder import Embedder
@@ -30,7 +32,7 @@ from app.routing.facts import inspect
 from app.routing.margin import Margin
 from app.routing.names import Names
 from app.routing.objective import Quality
-from app.routing.route import Route
+from app.routing.route import Affinity, Route
 from app.state.memory import MemoryState
 from app.telemetry.metrics import Metrics
 from app.wire import openai_chat
@@ -306,6 +308,25 @@ async def test_a_second_reservation_has_a_name_of_its_own_and_both_are_one_decis
     counted = one.metrics.registry.get_sample_value
     for name in ("pointsman_decision_seconds_count", "pointsman_novelty_ratio_count"):
         assert counted(name, {"route": "auto"}) == 1
+
+
+@pytest.mark.parametrize("thrifty", [False, True])
+async def test_a_conversation_stays_nowhere_that_its_budget_has_no_room_for(
+    world: Make, *, thrifty: bool
+) -> None:
+    one = world()
+    route = replace(one.route, thrifty=one.route if thrifty else None)
+    request, caller = parsed("plain"), Caller("k", limits=Limits(in_all=20))
+    facts, record = inspect(request.payload), Record("r", request.started, request.received)
+    session = Session("large", 0.0, 0, "", escalated=True)
+    talk = Conversation(Affinity(), Sessions(), request, "auto", caller, facts, session=session)
+    limits = one.pipeline.limits
+    most, applied = size(request, facts, record.at), limits.applied(caller, "auto")
+    decision = await one.pipeline.decide(route, facts, record, applied, most, talk)
+    assert decision.chosen is SMALL
+    assert record.decision == "learned"
+    with pytest.raises(BudgetExhausted):
+        await one.pipeline.decide(route, facts, record, applied, replace(most, choices=100), talk)
 
 
 async def test_explaining_counts_as_a_request_of_the_minute(world: Make) -> None:

@@ -18,6 +18,9 @@ from app.delivery.cache.nearest import Asked, Vector
 from app.delivery.cache.terms import Key
 from app.state.base import Commands
 
+MOST_BYTES = 1024 * 1024
+"""Of an answer that is shared. The same connections count limits, within a short time-out: one that
+is too long on its way would have Redis taken for away."""
 _KEY_BYTES, _SIGNATURE_BYTES = 16, 8
 _MOST_IN_GROUP = 1_000
 _CLOCKS_DIFFER_SECONDS = 5.0
@@ -59,6 +62,8 @@ class SharedAnswers:
         return _entry(found[0]), [_heard(member, float(score)) for member, score in pairs]
 
     async def put(self, key: Key, entry: Entry, ttl_seconds: float) -> None:
+        if len(entry.body) > MOST_BYTES:
+            return
         milliseconds = max(int(ttl_seconds * 1000), 1)
         await self._redis.ask([("SET", self._answer(key), written(entry), "PX", milliseconds)])
 

@@ -101,6 +101,10 @@ class Conversation:
             return _moved(decision, stays, "prompt_cache")
         return decision
 
+    def let_go(self) -> None:
+        """The request is decided by itself after all."""
+        self._escalates = False
+
     def _fails_again(self) -> bool:
         """Whether enough has failed since the last time that it was answered with a move."""
         if not self.terms.escalate_after:

@@ -137,6 +137,14 @@ def test_a_models_prices_hold_for_all_but_those_with_their_own() -> None:
     assert most.usd >= 3 * 10**9, "a budget must have room for the dearest"
 
 
+def test_an_only_deployments_own_prices_hold_as_well() -> None:
+    model = only(
+        "{prices: {input: 1, output: 1}, deployments: [{upstream: here, prices: "
+        "{input: 3, output: 3}}]}"
+    )
+    assert cost(model.prices_at(None), Usage(1_000_000, 0)) == 3 * 10**9
+
+
 def test_strict_prices_ask_for_those_of_every_place() -> None:
     with pytest.raises(ConfigError, match=r"models\.m\.deployments\[0\]: its prices are not known"):
         compile_config(loads("strict_prices: true\n" + TEXT.replace("MODEL", TWO)))

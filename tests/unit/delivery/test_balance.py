@@ -18,6 +18,7 @@ class Place:
     priority: int = 0
     in_flight: int = 0
     seconds: float | None = None
+    failing: bool = False
 
     def latency(self, *, stream: bool) -> float | None:
         return self.seconds
@@ -47,6 +48,13 @@ def test_a_lower_priority_comes_first_whatever_the_balance() -> None:
         places = [Place("spare", 100, 1, 0, 0.1), Place("main", 1, 0, 50, 9.0)]
         order = [one.name for one in ordered(places, how, Random(1), stream=True)]  # type: ignore[arg-type]
         assert order == ["main", "spare"]
+
+
+def test_who_fails_looks_neither_free_nor_quick() -> None:
+    """It holds no request for long, and no latency of it is known."""
+    for how in ("least-busy", "least-latency"):
+        places = [Place("broken", failing=True), Place("well", in_flight=9, seconds=9.0)]
+        assert firsts(places, how)["well"] >= 0.95 * 4_000
 
 
 def test_the_least_busy_for_its_weight() -> None:

@@ -85,6 +85,23 @@ def test_latency_follows_what_is_seen_and_forgets(deployments: Deployments, cloc
     assert a.latency(stream=True) is None
 
 
+def test_one_that_fails_half_the_time_is_failing_until_it_is_forgotten(
+    deployments: Deployments, clock: Clock
+) -> None:
+    a = state_of(deployments, "a")
+    assert not a.failing
+    send(a, good=False)
+    assert a.failing
+    send(a)
+    send(a)
+    assert not a.failing
+    send(a, good=False)
+    send(a, good=False)
+    assert a.failing
+    clock.now += SETTINGS.window_seconds + 1
+    assert not a.failing
+
+
 def test_a_cooldown_is_no_longer_than_is_allowed(deployments: Deployments, clock: Clock) -> None:
     a = state_of(deployments, "a")
     a.cool_down(10_000)
@@ -114,6 +131,45 @@ def test_a_new_configuration_keeps_what_goes_on_under_its_name(
     running.end("ok")  # what ran at one that is gone ends as it should
     told = metrics.registry.get_sample_value("pointsman_deployment_state", {"deployment": "a"})
     assert told == 2
+
+
+@pytest.mark.parametrize("what", ["upstream", "id", "key"])
+def test_a_name_for_another_place_begins_anew(
+    deployments: Deployments, clock: Clock, what: str
+) -> None:
+    """Whoever moves it because it fails, or asks to be left alone, wants it asked at once."""
+    a = state_of(deployments, "a")
+    a.breaker.open("errors")
+    a.cool_down(30)
+    a.note_latency(9.0, stream=True)
+    moved, policies = place("a"), POLICIES
+    if what == "key":
+        policies = {"a": replace(POLICIES["a"], door="another key")}
+    else:
+        moved = replace(moved, **{"upstream" if what == "upstream" else "upstream_id": "b"})
+    deployments.configure([model("m", moved)], policies, None, 1)
+    assert state_of(deployments, "a") is a
+    assert (a.shut(), a.breaker.state, a.latency(stream=True)) == (None, "closed", None)
+
+
+def test_one_that_is_gone_is_told_of_no_more(clock: Clock) -> None:
+    """Else it would be alerted of as failing until the next restart."""
+    metrics = Metrics(CollectorRegistry())
+    deployments = Deployments(clock=clock)
+    both = model("m", place("a"), place("b"))
+    deployments.configure([both], POLICIES, metrics, 1)
+    state_of(deployments, "a").breaker.open("errors")
+    deployments.configure([model("m", place("b"))], POLICIES, metrics, 1)
+    told = metrics.registry.get_sample_value
+    assert told("pointsman_deployment_state", {"deployment": "a"}) is None
+    # Nor by the requests that began before, which still ask it.
+    late = deployments.of(both)[0]
+    late.breaker.open("errors")
+    assert told("pointsman_deployment_state", {"deployment": "a"}) is None
+    assert deployments.of(both)[0] is late
+    assert [state.name for _, state in deployments.by_model()] == ["b"]
+    deployments.configure([both], POLICIES, metrics, 1)
+    assert told("pointsman_deployment_state", {"deployment": "a"}) == 0
 
 
 def test_each_process_has_its_part_of_a_limit(clock: Clock) -> None:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.catalog.model import DeploymentLimits
+from app.catalog.model import Deployment, DeploymentLimits, Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.deployment import Seat, UpstreamPolicy
+from app.delivery.fallback import deliver
 from app.delivery.relay import Relay
 from app.errors import (
     ConnectFailed,
@@ -28,11 +29,13 @@ from app.errors import (
     UpstreamServerError,
     UpstreamTimeout,
 )
+from app.exchange.record import Record
 from app.exchange.terms import Asked, Retries, Terms, TimeoutsOrNone
-from tests.unit.delivery.fakes import QUICK, World, model, place
+from tests.unit.delivery.fakes import POLICY, QUICK, World, model, parsed, place
 
 ONE = model("one")
 TWO = model("pair", place("a"), place("b", priority=1))
+OTHER = model("other", place("fine"))
 NO_RETRIES = Terms(retries=Retries(attempts=0))
 
 
@@ -104,6 +107,50 @@ async def test_a_stale_connection_is_no_attempt_of_its_own(world: World) -> None
     world["up"].script.extend([StaleConnection("closed")])
     await world.ask(ONE, terms=NO_RETRIES)
     assert [one.outcome for one in world.record.attempts] == ["stale", "ok"]
+
+
+async def test_a_name_that_moves_in_a_reload_stays_what_it_was_for_those_who_began(
+    world: World,
+) -> None:
+    """Its upstream is not even known to the configuration that they began with."""
+    moved = model("one", Deployment("one", "elsewhere", "other-id"))
+
+    async def reloads() -> Any:
+        world.configure(moved)
+        raise ConnectFailed("no")
+
+    upstreams = {"up": world["up"]}
+    world["up"].script.append(reloads)
+    record = Record("r", 0.0, 0.0)
+    await deliver(parsed(), (ONE,), upstreams, record, world.deployments)
+    assert [one.upstream for one in record.attempts] == ["up", "up"]
+    assert world["up"].asked == ["one", "one"]
+    state = world.deployments.get("one")
+    assert state is not None
+    assert state.in_flight == 0
+
+
+async def test_nothing_is_set_aside_for_a_model_that_is_not_asked(world: World) -> None:
+    """Money that a request holds is money that others are refused for."""
+    dear, left = model("dear", place("dear")), model("left", place("left"))
+    world.configure(ONE, dear, left)
+    world["up"].standing = 404
+    for name in ("dear", "left"):
+        state = world.deployments.get(name)
+        assert state is not None
+        if name == "dear":
+            state.breaker.open("errors")
+        else:
+            state.cool_down(30)
+    asked: list[str] = []
+
+    async def afford(one: Model, *beside: Model) -> bool:
+        asked.append(one.name)
+        return True
+
+    plan, record = (ONE, dear, left, OTHER), Record("r", 0.0, 0.0)
+    await deliver(parsed(), plan, world.upstreams, record, world.deployments, afford=afford)
+    assert asked == ["one", "other"]
 
 
 async def test_a_refusal_goes_to_the_client_at_once(world: World) -> None:
@@ -287,6 +334,15 @@ async def test_tokens_are_given_back_for_what_was_used(world: World) -> None:
     assert caught.value.headers == (), "no waiting helps"
 
 
+async def test_what_the_provider_would_take_may_be_more_than_a_processs_part(world: World) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(tokens_per_minute=1_000)))
+    world.deployments.configure([narrow], {"a": POLICY}, None, 4)
+    await world.ask(narrow, max_tokens=800)
+    assert world.tried == ["narrow"]
+    with pytest.raises(UpstreamRateLimited):
+        await world.ask(narrow, max_tokens=2_000)
+
+
 @pytest.mark.parametrize("way", ["whole", "failed", "cancelled", "stream", "stream left"])
 async def test_a_slot_comes_back_on_every_way_out(world: World, way: str) -> None:
     narrow = model("narrow", place("a", DeploymentLimits(parallel_requests=1)))
@@ -384,6 +440,18 @@ async def test_too_long_moves_on_to_larger_windows_only(world: World) -> None:
     assert world.tried == ["unsaid", "large"]
     await world.ask(small, model("nobody-knows", place("x")))
     assert world.tried == ["small", "nobody-knows"]
+
+
+async def test_too_long_for_less_than_its_window_says_nothing_of_models_between(
+    world: World,
+) -> None:
+    """As where an operator serves it with less than it can."""
+    claims = model("claims", place("claims"), context_window=128_000)
+    between = model("between", place("between"), context_window=32_000)
+    world.configure(claims, between)
+    world["claims"].standing = LONG
+    await world.ask(claims, between)
+    assert world.tried == ["claims", "between"]
 
 
 async def test_too_long_is_not_asked_of_the_models_other_deployments(world: World) -> None:

@@ -45,7 +45,7 @@ async def test_an_open_breaker_and_a_cooldown_are_heard_of_once() -> None:
     await two.sharing.exchange()
     await one.sharing.exchange()
     assert board.left == left, "what was heard is not told on"
-    two.a.breaker._close()
+    two.a.breaker.close()
     await two.sharing.exchange()
     assert two.a.breaker.state == "closed", "and not heeded twice"
 

@@ -222,6 +222,21 @@ async def test_text_is_shown_to_who_asks_for_it() -> None:
     assert shown == [{"role": "user", "parts": parts}]
 
 
+async def test_what_waits_for_the_collector_is_bounded() -> None:
+    """A prompt may be of megabytes, and thousands wait while a collector is away."""
+    traces = Traces(InMemorySpanExporter(), prompt_text=True)
+    said = [{"type": "text", "text": "x" * 90_000}] * 10
+    messages = [{"role": "user", "content": said} for _ in range(1_000)]
+    messages += [{"role": "user", "content": "the last one"}]
+    trace = traces.begin(None, asked(messages=messages))
+    assert trace.messages is not None
+    assert len(trace.messages) < 120_000
+    last, *before = reversed(orjson.loads(trace.messages))
+    assert last["parts"][0]["content"] == "the last one"
+    assert all(sum(len(part["content"]) for part in one["parts"]) <= 10_000 for one in before)
+    await traces.close()
+
+
 class Away(SpanExporter):
     """A collector that can't be reached, until it can."""
 

@@ -146,6 +146,7 @@ TOO_LONG: list[tuple[str, Any, int | None]] = [
         ),
         32_768,
     ),
+    ("no number", said(f"This model's maximum context length is {'9' * 5_000} tokens."), None),
 ]
 
 

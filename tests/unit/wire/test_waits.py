@@ -75,3 +75,18 @@ def test_nonsense_is_no_moment_and_no_error(text: str) -> None:
 def test_what_an_answer_says(headers: dict[str, str], body: bytes, seconds: float | None) -> None:
     found = wait_seconds(headers, body, NOW)
     assert found == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"retry-after-ms": "9" * 400}, b""),
+        ({"retry-after": "9" * 400}, b""),
+        ({"retry-after": f"{'9' * 400}h"}, b""),
+        ({}, b'{"retryDelay": "' + b"9" * 400 + b's"}'),
+    ],
+)
+def test_what_is_longer_than_a_number_can_say_is_not_said(
+    headers: dict[str, str], body: bytes
+) -> None:
+    assert wait_seconds(headers, body, NOW) is None
