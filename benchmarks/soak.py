@@ -1,4 +1,4 @@
-"""An hour of mixed traffic at a steady rate: whether a gateway holds in the end what it held before.
+"""An hour of mixed traffic at a steady rate: whether a gateway ends with what it began with.
 
     python -m benchmarks.soak [--minutes 60] [--rate 25] [--json FILE]
 
@@ -47,8 +47,8 @@ _MINUTE = 6
 _HEAVY = {"gzip_bomb", "endless_head", "endless_body", "endless_event", "huge_headers"}
 """Faults that cost the machine a second each: sent once and not ten times."""
 _CALM_SECONDS = 90.0
-_IDLE_SECONDS = 10.0
-"""Until connections that nobody uses are closed: the upstreams do so after five."""
+_IDLE_SECONDS = 65.0
+"""Until connections to upstreams that nobody uses are closed: the gateway does so after 60."""
 _FILLING = 12
 """Clients that fill at once."""
 
@@ -89,7 +89,12 @@ def configuration(well: str, faulty: str, keys: Mapping[str, str]) -> dict[str, 
         }
         for name, (like, price) in names.items()
     }
-    route = {"candidates": list(models), "baseline": "large", "router": "default"}
+    route = {
+        "candidates": list(models),
+        "baseline": "large",
+        "router": "default",
+        "timeouts": {"total_seconds": 60},
+    }
     return {
         "upstreams": {
             name: {"kind": "openai", "base_url": url, "timeouts": timeouts}
@@ -174,9 +179,7 @@ async def calm(gateway: LivingGateway, base: Weight) -> Weight:
         await asyncio.sleep(1.0)
 
 
-async def run(
-    minutes: float, rate: float, filling: int, console: Console, keep: Path | None = None
-) -> dict[str, Any]:
+async def run(minutes: float, rate: float, filling: int, console: Console) -> dict[str, Any]:
     """A whole soak, as JSON has it."""
     found = machine.describe()
     keys = {"good": new_text("good"), "narrow": new_text("narrow")}
