@@ -170,7 +170,7 @@ def test_two_speeds_run_from_the_words_to_the_vectors() -> None:
     never, always = told["never"]["apgr"], told["always"]["apgr"]
     assert never < always
     apgrs = [dial["apgr"] for dial in told["when_unsure"]]
-    assert [dial["encoded"] for dial in told["when_unsure"]] == [0.05, 0.1, 0.2, 0.3, 0.5]
+    assert [dial["encoded"] for dial in told["when_unsure"]] == [0.05, 0.1, 0.15, 0.3, 0.5]
     assert never - 0.02 < apgrs[0] < apgrs[-1] < always + 0.02
     assert told["when_unsure"][0]["lost"] == pytest.approx(always - apgrs[0])
 
