@@ -36,7 +36,7 @@ def served() -> Record:
 
 def test_json_is_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", "json")
-    logging.getLogger("uvicorn.error").info("Started\nwell, %s", "all")
+    logging.getLogger("a.library").info("Started\nwell, %s", "all")
     logs.current.set(served())
     try:
         raise ValueError("why")
@@ -45,7 +45,7 @@ def test_json_is_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.flush()
     first, second = map(orjson.loads, capsys.readouterr().err.splitlines())
     assert first.keys() == {"time", "level", "logger", "message"}
-    assert (first["level"], first["logger"]) == ("info", "uvicorn.error")
+    assert (first["level"], first["logger"]) == ("info", "a.library")
     assert first["message"] == "Started\nwell, all"
     assert first["time"].endswith("+00:00")
     assert (second["request_id"], second["trace_id"]) == ("req_1", f"{0xAB:032x}")
