@@ -13,7 +13,6 @@ from app.catalog.model import Deployment, Model
 from app.delivery.balance import ordered
 from app.delivery.deployment import USUAL_POLICY, DeploymentState, Event, UpstreamPolicy
 from app.delivery.health import State
-from app.delivery.hedge import Result
 from app.state.memory import MemoryState
 from app.telemetry.logs import log
 from app.telemetry.metrics import Metrics
@@ -128,7 +127,7 @@ class Deployments:
         if self._metrics is not None:
             self._metrics.retried(state.name, sent=sent)
 
-    def hedged(self, route: str, result: Result) -> None:
+    def hedged(self, route: str, result: str) -> None:
         """What came of a hedge, or why there was none."""
         if self._metrics is not None:
             self._metrics.hedged(route, result)

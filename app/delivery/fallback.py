@@ -10,11 +10,10 @@ deadline.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from math import ceil
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from app.catalog.model import Model
 from app.delivery.asking import ask
@@ -22,8 +21,10 @@ from app.delivery.attempt import Opened, Whole
 from app.delivery.deployment import DeploymentState, Seat, Wait
 from app.delivery.deployments import Deployments
 from app.delivery.drain import Drain
-from app.delivery.hedge import Entry, Race, late_after
+from app.delivery.hedge import Hedging
+from app.delivery.race import Entry
 from app.delivery.retries import decorrelated
+from app.delivery.terms import Afford
 from app.delivery.upstreams.base import Upstream
 from app.errors import (
     ContentRefused,
@@ -39,12 +40,6 @@ from app.exchange.terms import USUAL_TERMS, Retries, Terms
 _USUAL_OUTPUT_TOKENS = 300
 """Taken from a deployment's rate of tokens where the request sets no end; corrected after."""
 _LONGEST_TOLD_SECONDS = 86_400.0
-
-
-class Afford(Protocol):
-    """Whether a model may be asked, beside those that are being asked at this moment."""
-
-    def __call__(self, model: Model, *beside: Model) -> Awaitable[bool]: ...
 
 
 async def deliver(
@@ -100,15 +95,23 @@ class _Course:
         self.request, self.plan, self.record = request, plan, record
         self.upstreams, self.deployments = upstreams, deployments
         self.terms, self.afford, self.first = terms, afford, first
-        self.drain = drain
         self.deadline = _now() + self._seconds()
         self.tokens = record.expected_input_tokens + _output_tokens(request)
+        self.hedging: Hedging | None = None
+        if terms.hedge is not None:
+            self.hedging = Hedging(
+                terms.hedge,
+                deployments,
+                record,
+                tokens=self.tokens,
+                stream=request.stream,
+                afford=afford,
+                drain=drain,
+            )
         self.errors: list[UpstreamError] = []
         self.tried: dict[str, _Tried] = {}
         self.waits: dict[str, Wait] = {}
         """What those that were not asked in the last round are waiting for."""
-        self.beside: set[str] = set()
-        """Deployments that were asked beside another one in this round."""
         self.over: set[str] = set()
         """Models that are not asked any more."""
         self.window = 0
@@ -156,14 +159,16 @@ class _Course:
         """
         forced, self.forced = self.forced, None
         self.waits.clear()
-        self.beside.clear()
+        known = set(self.tried)
         for model in self._models():
             order = self.deployments.order(model, stream=self.request.stream, first=self.first)
             for state in order:
                 if model.name in self.over:
                     break
-                if state.name in self.beside or (forced is not None and state is not forced):
+                if forced is not None and state is not forced:
                     continue
+                if state.name in self.tried and state.name not in known:
+                    continue  # it was asked beside another one
                 if not self._is_due(state, forced=forced is not None):
                     continue
                 if self.afford is not None and not await self.afford(model):
@@ -181,16 +186,16 @@ class _Course:
         """Ask one, and another beside it if that is wanted and it is late; None if it has not
         answered. Raises an UpstreamError that is final."""
         model, state, seat = entry
-        late = self._late_after(model, state)
-        if late is not None:
-            race = Race(
-                self.record,
+        late = None if self.hedging is None else self.hedging.late_after(model, state)
+        if self.hedging is not None and late is not None:
+            return await self.hedging.ask(
+                entry,
+                late,
                 ask=self._ask,
-                another=partial(self._another, entry),
                 failed=self._failed,
-                told=partial(self.deployments.hedged, self.record.route),
+                models=self._models,
+                tried=self.tried,
             )
-            return await race.run(entry, late)
         try:
             return await self._ask(model, seat)
         except UpstreamError as error:
@@ -258,46 +263,6 @@ class _Course:
                 self.over.add(model.name)
             case _ if not error.moves_on:
                 raise error
-
-    # --- beside another ----------------------------------------------------------------------
-
-    def _late_after(self, model: Model, state: DeploymentState) -> float | None:
-        """Seconds after which another one may be asked beside it; None if none may."""
-        hedge = self.terms.hedge
-        if hedge is None or not (hedge.models or len(model.deployments) > 1):
-            return None
-        return late_after(state, hedge, stream=self.request.stream)
-
-    async def _another(self, late: Entry) -> Entry | None:
-        """A place beside a late one, on its budget; None if there is none."""
-        told = partial(self.deployments.hedged, self.record.route)
-        if self.drain is not None and self.drain.draining:
-            return None
-        if not late.state.hedges.withdraw():
-            told("over_budget")
-            return None
-        for model, state in self._others(late):
-            if self.afford is not None and not await self.afford(model, late.model):
-                continue
-            seat = state.admit(self.tokens, stream=self.request.stream)
-            if isinstance(seat, Seat):
-                self.beside.add(state.name)
-                return Entry(model, state, seat)
-        late.state.hedges.deposit(1.0)
-        told("no_room")
-        return None
-
-    def _others(self, late: Entry) -> Iterator[tuple[Model, DeploymentState]]:
-        """Those of its own model, then those of the next. Only what is known to be well: a second
-        attempt is to be quick, and no probe."""
-        models = [late.model]
-        if self.terms.hedge is not None and self.terms.hedge.models:
-            models += [one for one in self._models() if one is not late.model]
-        for model in models:
-            for state in self.deployments.order(model, stream=self.request.stream):
-                known = state.name in self.tried or state is late.state
-                if not known and state.breaker.until is None:
-                    yield model, state
 
     # --- between rounds ----------------------------------------------------------------------
 

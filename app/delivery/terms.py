@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Protocol
+
+from app.catalog.model import Model
 from app.config import schema
 from app.delivery.deployment import UpstreamPolicy
 from app.delivery.health import BreakerSettings
 from app.exchange.terms import NO_TIMEOUTS, Hedge, Retries, Terms, Timeouts, TimeoutsOrNone
+
+
+class Afford(Protocol):
+    """Whether a model may be asked, beside those that are being asked at this moment."""
+
+    def __call__(self, model: Model, *beside: Model) -> Awaitable[bool]: ...
 
 
 def of_route(written: schema.Route) -> Terms:

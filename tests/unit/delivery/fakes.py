@@ -19,8 +19,9 @@ from app.delivery.attempt import Opened, Whole
 from app.delivery.deployment import UpstreamPolicy
 from app.delivery.deployments import Deployments
 from app.delivery.drain import Drain
-from app.delivery.fallback import Afford, deliver
+from app.delivery.fallback import deliver
 from app.delivery.health import BreakerSettings
+from app.delivery.terms import Afford
 from app.delivery.upstreams.base import Timeouts
 from app.errors import UpstreamError
 from app.exchange.record import Record

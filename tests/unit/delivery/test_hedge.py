@@ -14,7 +14,7 @@ from app.catalog.model import DeploymentLimits, Model
 from app.delivery.attempt import Opened, Whole
 from app.delivery.deployment import DeploymentState
 from app.delivery.drain import Drain
-from app.delivery.hedge import late_after
+from app.delivery.hedge import Hedging
 from app.delivery.recent import LEAST_TIMES
 from app.delivery.relay import Relay
 from app.errors import ConnectFailed, UpstreamCut, UpstreamError, UpstreamRefusedRequest
@@ -102,6 +102,19 @@ def nothing_left(world: World) -> bool:
 # --- when it is late -------------------------------------------------------------------------
 
 
+def late_after(world: World, name: str, hedge: Hedge = SOON, *, stream: bool) -> float | None:
+    hedging = Hedging(
+        hedge,
+        world.deployments,
+        world.record,
+        tokens=1,
+        stream=stream,
+        afford=None,
+        drain=None,
+    )
+    return hedging.late_after(NEXT if name == "c" else PAIR, state_of(world, name))
+
+
 def test_late_is_what_takes_longer_than_recent_answers_did() -> None:
     world = World()
     now = 1000.0
@@ -110,24 +123,28 @@ def test_late_is_what_takes_longer_than_recent_answers_did() -> None:
     state = state_of(world, "a")
     for tenths in range(1, LEAST_TIMES):
         state.note_latency(tenths / 10, stream=True)
-    assert late_after(state, SOON, stream=True) is None, "too few say nothing"
+    assert late_after(world, "a", stream=True) is None, "too few say nothing"
     state.note_latency(LEAST_TIMES / 10, stream=True)
-    assert late_after(state, SOON, stream=True) == 1.9
-    assert late_after(state, Hedge(percentile=50, min_seconds=0), stream=True) == 1.0
-    assert late_after(state, Hedge(min_seconds=3), stream=True) == 3
-    assert late_after(state, SOON, stream=False) is None, "whole answers are another matter"
+    assert late_after(world, "a", stream=True) == 1.9
+    assert late_after(world, "a", Hedge(percentile=50, min_seconds=0), stream=True) == 1.0
+    assert late_after(world, "a", Hedge(min_seconds=3), stream=True) == 3
+    assert late_after(world, "a", stream=False) is None, "whole answers are another matter"
     now += 1000
-    assert late_after(state, SOON, stream=True) is None, "that is long ago"
+    assert late_after(world, "a", stream=True) is None, "that is long ago"
 
 
 def test_only_the_last_times_count() -> None:
     world = World()
     world.configure(PAIR)
-    state = state_of(world, "a")
     for seconds in (9.0, 1.0):
         for _ in range(200):
-            state.note_latency(seconds, stream=True)
-    assert late_after(state, SOON, stream=True) == 1.0
+            state_of(world, "a").note_latency(seconds, stream=True)
+    assert late_after(world, "a", stream=True) == 1.0
+
+
+def test_nothing_is_late_where_nobody_else_may_be_asked(world: World) -> None:
+    assert late_after(world, "c", stream=True) is None
+    assert late_after(world, "c", Hedge(models=True), stream=True) is not None
 
 
 # --- who answers -----------------------------------------------------------------------------
