@@ -14,6 +14,7 @@ from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Literal, cast
+from urllib.parse import quote
 
 import orjson
 
@@ -32,6 +33,8 @@ CHAT_PATH = "/v1/chat/completions"
 _LONGEST_PATH = 200
 _QUIET_SECONDS = 1.0
 _listening: list[QueueListener] = []
+MOST_WAITING = 20_000
+"""Messages, of a kilobyte or so: a pipe that nobody reads must not fill the memory."""
 
 
 def configure(level: str = "INFO", format_: Format = "text") -> None:
@@ -47,6 +50,11 @@ def configure(level: str = "INFO", format_: Format = "text") -> None:
     logging.basicConfig(level=level, handlers=[_Handing(queue)], force=True)
 
 
+def waiting() -> int:
+    """Messages that are still to be written."""
+    return sum(cast("SimpleQueue[Any]", each.queue).qsize() for each in _listening)
+
+
 @atexit.register
 def flush() -> None:
     """Write what still waits; nothing is written after."""
@@ -56,6 +64,21 @@ def flush() -> None:
 
 class _Handing(QueueHandler):
     """Notes what only the caller's task knows; the rest can be done elsewhere."""
+
+    _left_out = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        if waiting() >= MOST_WAITING:
+            self._left_out += 1
+            return
+        if self._left_out:
+            text = "%d messages were left out: the log is written too slowly"
+            told = logging.LogRecord(
+                log.name, logging.WARNING, __file__, 0, text, (self._left_out,), None
+            )
+            self._left_out = 0
+            super().enqueue(told)
+        super().enqueue(record)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         request = current.get()
@@ -124,12 +147,13 @@ def request_line(record: Record) -> None:
 
 def other_line(request_id: str, method: str, path: str, status: int, seconds: float) -> None:
     """Any other request. Its query is left out: it is the place for what nobody should log."""
+    path = quote(path[:_LONGEST_PATH])  # it came decoded, and may hold a line's end
     fields = {
-        "request_id": request_id, "method": method, "path": path[:_LONGEST_PATH], "status": status,
+        "request_id": request_id, "method": method, "path": path, "status": status,
         "duration_seconds": round(seconds, 6),
     }  # fmt: skip
     _access.info(
-        "%s %s %s %d, %.3f s", request_id, method, path[:_LONGEST_PATH], status, seconds,
+        "%s %s %s %d, %.3f s", request_id, method, path, status, seconds,
         extra={"fields": fields},
     )  # fmt: skip
 

@@ -100,3 +100,42 @@ def test_lines_are_written_by_another_thread(capsys: pytest.CaptureFixture[str])
     assert writers
     assert threading.current_thread().name not in writers
     assert "before" in capsys.readouterr().err
+
+
+def test_a_path_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever asks writes it, and it comes decoded: nobody is to write lines of our log."""
+    logs.configure("INFO")
+    logs.other_line(
+        "req_2", "GET", "/v1/models\n2026 ERROR pointsman: all is lost\x1b[2J", 404, 0.1
+    )
+    logs.flush()
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "GET /v1/models%0A2026%20ERROR%20pointsman" in told
+    assert "\x1b" not in told
+
+
+def test_what_cannot_be_written_does_not_pile_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MOST_WAITING", 3)
+    may_write = threading.Event()
+    formatted = logs.Text.format
+
+    def waits(self: logs.Text, record: logging.LogRecord) -> str:
+        may_write.wait(5)
+        return formatted(self, record)
+
+    monkeypatch.setattr(logs.Text, "format", waits)
+    logs.configure("INFO")
+    for number in range(20):
+        logs.log.info("message %d", number)
+    may_write.set()
+    while logs.waiting():
+        may_write.wait(0)
+    logs.log.info("the last one")
+    logs.flush()
+    told = capsys.readouterr().err.splitlines()
+    assert 4 <= len(told) <= 7
+    assert "message 0" in told[0]
+    assert "messages were left out" in told[-2]
+    assert "the last one" in told[-1]
