@@ -38,10 +38,17 @@ class Weight:
     rss_mb: float
     uss_mb: float
     descriptors: int
+    sockets: int
+    """Of the descriptors, those of TCP: of clients, and of idle connections to upstreams."""
     threads: int
     tasks: int
     objects: int
     in_flight: int
+
+    @property
+    def files(self) -> int:
+        """Descriptors that are no connections."""
+        return self.descriptors - self.sockets
 
 
 class LivingGateway:
@@ -141,6 +148,7 @@ class LivingGateway:
             rss_mb=memory.rss / 1e6,
             uss_mb=memory.uss / 1e6,
             descriptors=process.num_fds(),
+            sockets=len(process.net_connections(kind="tcp")),
             threads=process.num_threads(),
             tasks=told["tasks"],
             objects=told["objects"],

@@ -1,0 +1,379 @@
+"""Everything around a gateway fails in turn, under a steady load: whether its clients notice.
+
+    python -m benchmarks.chaos [--minutes 10] [--rate 40] [--json FILE]
+
+One model at three scripted upstreams, limits over a real Redis, a ledger. Faults come to one
+deployment, then to two; Redis is frozen, then killed and started anew; the gateway is killed
+(`kill -9`) and started again; its configuration changes every second. In the end the ledger is held
+against the upstreams' own logs, and the gateway must hold no slot, task, socket or descriptor more
+than before.
+
+**What counts.** Faults are those that come before a stream's first event or spoil a whole answer:
+one deployment at least is always well, so every request could be served. The success ratio is that
+of requests that reached a living gateway (`benchmarks.steady.success` says exactly which).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from app.accounting.key_text import Hasher, new_text
+from app.simulated.faults import FAULTS
+from app.simulated.process import SimulatedUpstream
+from benchmarks import asking, machine
+from benchmarks.books import Comparison, UpstreamLogs, add_sums, compare
+from benchmarks.in_turn import EVERY_LIMIT
+from benchmarks.living import KEY_SECRET, LivingGateway, Weight
+from benchmarks.redis_process import RedisProcess
+from benchmarks.steady import Load, Success, by_stage, success
+
+TARGET_RATIO = 0.9999
+PLACES = ("east", "west", "north")
+MODEL = "one"
+SPARE_DESCRIPTORS, SPARE_TASKS = 4, 2
+"""The ledger's own come and go; so do tasks that wait for the next tick."""
+_LEASE_SECONDS = 5
+_CALM_SECONDS = 30.0
+_GATHER_SECONDS = 1.0
+_BETWEEN_KILLS_SECONDS = 8.0
+_LATE = {
+    "reset_after_events", "closed_after_events", "stall_after_events", "truncated_json",
+    "truncated_stream", "endless_event", "endless_stream",
+}  # fmt: skip
+"""Faults of a stream that its client has seen begin: nobody else can serve it any more."""
+_HEAVY = {"gzip_bomb", "endless_head", "endless_body", "error_without_end", "huge_headers"}
+"""Faults that only a bound on what is read can end: a second of the machine for each request."""
+_DRIP = {"slow_drip"}
+"""Never idle, so that a whole answer may take all the time that the request has."""
+NAMES = sorted(FAULTS.keys() - _LATE - _HEAVY - _DRIP)
+
+
+@dataclass
+class Scene:
+    """The parts of a run, and what was done to them."""
+
+    gateway: LivingGateway
+    redis: RedisProcess
+    upstreams: Mapping[str, SimulatedUpstream]
+    keys: Mapping[str, str]
+    dead: list[tuple[float, float]] = field(default_factory=list)
+    """Spans without a gateway, on the monotonic clock."""
+    reloads: list[int] = field(default_factory=list)
+    """Status of each answer to a reload."""
+
+    def config(self, **more: Any) -> dict[str, Any]:
+        return configuration(self.upstreams, self.redis.url, self.keys["good"], **more)
+
+
+def configuration(
+    upstreams: Mapping[str, SimulatedUpstream],
+    redis: str,
+    key: str,
+    *,
+    weights: Sequence[int] = (1, 1, 1),
+    refused: str | None = None,
+) -> dict[str, Any]:
+    """One model at every upstream; at `refused` nobody listens."""
+    urls = {name: one.base_url for name, one in upstreams.items()}
+    if refused is not None:
+        urls[refused] = f"http://127.0.0.1:{upstreams[refused].ports()['refused']}/v1"
+    timeouts = {
+        "connect_seconds": 1, "first_byte_seconds": 2, "idle_seconds": 2, "total_seconds": 20,
+    }  # fmt: skip
+    deployments = [
+        {"upstream": name, "weight": weight} for name, weight in zip(urls, weights, strict=True)
+    ]
+    written = Hasher(KEY_SECRET.encode()).written(key)
+    return {
+        "upstreams": {
+            name: {"kind": "openai", "base_url": url, "timeouts": timeouts}
+            for name, url in urls.items()
+        },
+        "models": {
+            MODEL: {"deployments": deployments, "prices": {"input": 1.0, "output": 4.0}},
+        },
+        "keys": [{"id": "good", "hash": written, "tags": ["chaos"], "limits": EVERY_LIMIT}],
+        "limits": EVERY_LIMIT,
+        "redis": {"url": redis, "lease_seconds": _LEASE_SECONDS, "replicas": 1},
+        "ledger": {},
+    }
+
+
+# --- what happens -----------------------------------------------------------------------------
+
+
+async def calm(scene: Scene, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+async def one_faulty(scene: Scene, seconds: float) -> None:
+    await _faults(scene, PLACES[:1], seconds)
+
+
+async def two_faulty(scene: Scene, seconds: float) -> None:
+    await _faults(scene, PLACES[:2], seconds)
+
+
+async def _faults(scene: Scene, places: Sequence[str], seconds: float) -> None:
+    """Every fault in turn; where two are faulty, each has another one."""
+    for number in range(len(NAMES)):
+        for place, name in enumerate(places):
+            fault = NAMES[(number + 7 * place) % len(NAMES)]
+            await asyncio.to_thread(scene.upstreams[name].script, times=None, fault=fault)
+        await asyncio.sleep(seconds / len(NAMES))
+    for name in places:
+        await asyncio.to_thread(scene.upstreams[name].script, times=None)
+
+
+async def redis_frozen(scene: Scene, seconds: float) -> None:
+    scene.redis.freeze()
+    await asyncio.sleep(seconds * 0.6)
+    scene.redis.thaw()
+    await asyncio.sleep(seconds * 0.4)
+
+
+async def redis_killed(scene: Scene, seconds: float) -> None:
+    scene.redis.kill()
+    await asyncio.sleep(seconds * 0.6)
+    await asyncio.to_thread(scene.redis.start)
+    await asyncio.sleep(seconds * 0.4)
+
+
+async def gateway_killed(scene: Scene, seconds: float) -> None:
+    """Again and again, as soon as it has served for a while."""
+    until = time.monotonic() + seconds
+    while True:
+        killed = time.monotonic()
+        await asyncio.to_thread(scene.gateway.kill)
+        await asyncio.to_thread(scene.gateway.start)
+        scene.dead.append((killed, time.monotonic()))
+        left = until - time.monotonic()
+        await asyncio.sleep(max(min(left, _BETWEEN_KILLS_SECONDS), 0))
+        if left <= _BETWEEN_KILLS_SECONDS:
+            return
+
+
+async def reloads(scene: Scene, seconds: float) -> None:
+    """Other weights every second, and now and then a deployment where nobody listens."""
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        number += 1
+        refused = PLACES[number % 3] if number % 3 == 2 else None
+        config = await asyncio.to_thread(
+            scene.config, weights=(1 + number % 4, 1 + number % 3, 1), refused=refused
+        )
+        await _reload(scene, config)
+        await asyncio.sleep(1.0)
+    await _reload(scene, scene.config())
+
+
+async def _reload(scene: Scene, config: Mapping[str, Any]) -> None:
+    scene.gateway.write(config)
+    scene.reloads.append(await asyncio.to_thread(scene.gateway.reload))
+
+
+Stage = Callable[[Scene, float], Awaitable[None]]
+STAGES: tuple[tuple[str, Stage, float], ...] = (
+    ("all well", calm, 0.05),
+    ("one deployment faulty", one_faulty, 0.22),
+    ("two deployments faulty", two_faulty, 0.22),
+    ("Redis frozen", redis_frozen, 0.10),
+    ("Redis killed", redis_killed, 0.10),
+    ("gateway killed", gateway_killed, 0.16),
+    ("configuration reloaded", reloads, 0.10),
+    ("all well again", calm, 0.05),
+)
+"""What happens in turn, and its part of the time."""
+
+
+# --- a run ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run."""
+
+    success: Success
+    stages: dict[str, dict[str, int]]
+    unserved: list[str]
+    """Calls that no try of theirs brought an answer."""
+    books: Comparison
+    before: Weight
+    after: Weight
+    slots: int
+    """Parallel requests that limits still count when nobody asks any more."""
+    deployments_in_flight: int
+    counted: tuple[int, int]
+    """Nano-dollars of the key in Redis: in all, and of it only held."""
+    dead: list[tuple[float, float]]
+    reloads: list[int]
+    tracebacks: int
+
+    @property
+    def leaks(self) -> list[str]:
+        """What the gateway holds that it did not before."""
+        found = [
+            ("slots", self.slots, 0),
+            ("requests in flight", self.after.in_flight, 0),
+            ("requests in flight at deployments", self.deployments_in_flight, 0),
+            ("tasks", self.after.tasks, self.before.tasks + SPARE_TASKS),
+            ("descriptors", self.after.files, self.before.files + SPARE_DESCRIPTORS),
+        ]
+        return [f"{name}: {count}, not {most}" for name, count, most in found if count > most]
+
+    @property
+    def met(self) -> bool:
+        return (
+            self.success.ratio >= TARGET_RATIO
+            and self.books.well
+            and not (self.leaks or self.unserved or self.tracebacks)
+            and set(self.reloads) == {200}
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        told = asdict(self)
+        told["books"] = self.books.as_json()
+        return {**told, "ratio": self.success.ratio, "leaks": self.leaks, "met": self.met}
+
+
+async def run(seconds: float, rate: float, console: Console | None = None) -> Result:
+    """All stages within so many seconds, and the reckoning."""
+    keys = {"good": new_text("good")}
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisProcess())
+        upstreams = {name: stack.enter_context(SimulatedUpstream.start()) for name in PLACES}
+        config = configuration(upstreams, redis.url, keys["good"])
+        gateway = LivingGateway(config)
+        stack.callback(gateway.close)
+        await asyncio.to_thread(gateway.start)
+        scene = Scene(gateway, redis, upstreams, keys)
+        load = Load(gateway.url, MODEL, keys["good"], "beginning")
+        logs = UpstreamLogs(upstreams)
+        async with asking.session() as http:
+            before = await _settled_in(load, http, gateway)
+            sending = asyncio.ensure_future(load.send(rate, http))
+            gathering = asyncio.ensure_future(_gather(logs))
+            for name, stage, part in STAGES:
+                load.stage = name
+                if console:
+                    console.print(f"{name}, {part * seconds:.0f} s")
+                await stage(scene, part * seconds)
+            load.over.set()
+            await sending
+        after, slots = await _calm(gateway, redis, before)
+        gathering.cancel()
+        await asyncio.to_thread(logs.gather)
+        rows = gateway.booked()
+        books = compare(load.calls, rows, logs)
+        add_sums(books, gateway.room / ".pointsman" / "ledger.db", rows)
+        return Result(
+            success=success(load.calls, scene.dead),
+            stages=by_stage(load.calls),
+            unserved=[call.mark for call in load.calls if not call.served],
+            books=books,
+            before=before,
+            after=after,
+            slots=slots,
+            deployments_in_flight=_at_deployments(gateway),
+            counted=redis.spent("key:good"),
+            dead=scene.dead,
+            reloads=scene.reloads,
+            tracebacks=gateway.log().count("Traceback"),
+        )
+
+
+async def _settled_in(load: Load, http: Any, gateway: LivingGateway) -> Weight:
+    """What the gateway weighs once it has opened what it opens for its first requests."""
+    for number in range(10):
+        body = orjson.dumps(
+            {"model": MODEL, "messages": [{"role": "user", "content": f"First, {number}"}]}
+        )
+        await asking.ask(http, load.url, body, api_key=load.api_key)
+    await asyncio.sleep(1.0)
+    return await asyncio.to_thread(gateway.weigh)
+
+
+async def _gather(logs: UpstreamLogs) -> None:
+    while True:
+        await asyncio.to_thread(logs.gather)
+        await asyncio.sleep(_GATHER_SECONDS)
+
+
+async def _calm(gateway: LivingGateway, redis: RedisProcess, base: Weight) -> tuple[Weight, int]:
+    """What is held when nobody asks any more: leases of the killed run out, and all is booked."""
+    deadline = time.monotonic() + _CALM_SECONDS
+    while True:
+        weight = await asyncio.to_thread(gateway.weigh)
+        slots = await asyncio.to_thread(redis.slots)
+        pending = await asyncio.to_thread(gateway.metric, "pointsman_ledger_pending_records")
+        quiet = not (weight.in_flight or slots or pending)
+        if (quiet and weight.tasks <= base.tasks + SPARE_TASKS) or time.monotonic() > deadline:
+            return weight, slots
+        await asyncio.sleep(0.25)
+
+
+def _at_deployments(gateway: LivingGateway) -> int:
+    _, body = gateway.request("GET", "/admin/deployments")
+    return sum(one["in_flight"] for one in orjson.loads(body)["data"])
+
+
+def print_tables(result: Result, console: Console) -> None:
+    table = Table("stage", "tries", "outcomes")
+    for stage, outcomes in result.stages.items():
+        told = ", ".join(f"{name}: {count}" for name, count in sorted(outcomes.items()))
+        table.add_row(stage, str(sum(outcomes.values())), told)
+    console.print(table)
+    won, books = result.success, result.books
+    console.print(
+        f"reached a living gateway: {won.reached}, answered whole: {won.good}: {won.ratio:.5%}; "
+        f"while there was none: {won.no_gateway} tries in {len(result.dead)} kills, "
+        f"{sum(until - at for at, until in result.dead):.1f} s; never served: "
+        f"{len(result.unserved)}"
+    )
+    for failure in won.failures[:20]:
+        console.print(f"  failed: {failure}")
+    console.print(
+        f"booked: {books.rows} rows, {books.summed} in the sums of days; {books.good} good answers,"
+        f" {len(books.without_row)} of them not booked, {len(books.twice)} booked twice; "
+        f"{books.compared} requests held against the upstreams' logs, "
+        f"{len(books.not_as_asked)} do not fit; logs complete: {books.logs_complete}"
+    )
+    total, held = result.counted
+    console.print(f"the key in Redis: {total} nano-dollars, {held} held; ledger {books.costs_nano}")
+    console.print(f"before: {result.before}\nafter: {result.after}")
+    console.print(f"left behind: {result.leaks or 'nothing'}; reloads: {len(result.reloads)}")
+    console.print(f"target, {TARGET_RATIO:.2%}, nothing twice, nothing left: "
+                  f"{'met' if result.met else 'MISSED'}")  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, default=40.0, help="requests a second")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
+    asked = parser.parse_args()
+    found = machine.describe()
+    result = uvloop.run(run(asked.minutes * 60, asked.rate, Console(stderr=True)))
+    if asked.json:
+        report = {"machine": found, "rate": asked.rate, **result.as_json()}
+        asked.json.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    print_tables(result, Console())
+    return 0 if result.met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
