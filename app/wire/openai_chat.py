@@ -309,9 +309,10 @@ class StreamReader:
             self.done = True
         if b'"error"' in block and _ERROR.search(block):
             self.failed = True
-        return self._renamed(block)
+        return self.renamed(block)
 
-    def _renamed(self, block: bytes) -> bytes:
+    def renamed(self, block: bytes) -> bytes:
+        """A block with our model's name."""
         if self._pattern is None:
             match = _MODEL.search(block)
             if match is None:

@@ -60,8 +60,8 @@ class Place:
         with _harmless("a stream was not kept"):
             raw = reader.kept
             if raw is not None and reader.done and not reader.failed and record.model is not None:
-                # Once more from the beginning: what this client did not ask for, the next one may.
-                events = StreamReader(record.model, hide_usage=False).feed(raw)
+                # With the usage that this client may not have asked for: the next one may.
+                events = StreamReader(record.model, hide_usage=False).renamed(raw)
                 self.keep("stream", events, record)
 
 

@@ -9,9 +9,7 @@ from app.catalog.model import Model
 from app.delivery.cache.entry import Entry
 from app.exchange.record import Record
 from app.exchange.request import Request
-from app.wire import sse
-from app.wire.chat_forms import stream_of, whole_of
-from app.wire.openai_chat import StreamReader
+from app.wire.chat_forms import stream_of, whole_of, without_usage
 
 _BLOCK_BYTES = 16 * 1024
 
@@ -30,14 +28,12 @@ class Hit:
 
     async def events(self) -> AsyncIterator[bytes]:
         """The stream, a block of whole events at a time."""
-        block = b""
-        for event in sse.split(self.body):
-            block += event
-            if len(block) >= _BLOCK_BYTES:
-                yield block
-                block = b""
-        if block:
-            yield block
+        begin = 0
+        while begin < len(self.body):
+            end = self.body.find(b"\n\n", begin + _BLOCK_BYTES)
+            end = len(self.body) if end < 0 else end + 2
+            yield self.body[begin:end]
+            begin = end
 
 
 def in_form(entry: Entry, request: Request) -> bytes | None:
@@ -45,6 +41,6 @@ def in_form(entry: Entry, request: Request) -> bytes | None:
     if not request.stream:
         return entry.body if entry.form == "whole" else whole_of(entry.body)
     events = entry.body if entry.form == "stream" else stream_of(entry.body)
-    if events is None:
-        return None
-    return StreamReader(entry.model, hide_usage=not request.include_usage).feed(events)
+    if events is None or request.include_usage:
+        return events
+    return without_usage(events)

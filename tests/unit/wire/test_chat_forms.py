@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from app.wire import sse
-from app.wire.chat_forms import stream_of, whole_of
+from app.wire.chat_forms import stream_of, whole_of, without_usage
+from app.wire.openai_chat import StreamReader
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 OTHER = {"id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}}
@@ -123,3 +124,36 @@ def test_pieces_are_put_together() -> None:
 )
 def test_streams_without_another_form(events: bytes) -> None:
     assert whole_of(events) is None
+
+
+WORD = b'{"model":"m","choices":[{"index":0,"delta":{"content":"Say \\"usage\\"."}}]'
+ALONE = b'{"model":"m","choices":[],"usage":{"prompt_tokens":3}}'
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [WORD + b"}", ALONE, b"[DONE]"],
+        [WORD + b',"usage":null}', WORD + b',"usage":null}', ALONE, b"[DONE]"],
+        [WORD + b',"usage":{"prompt_tokens":1}}', WORD + b',"usage":{"prompt_tokens":2}}'],
+        [ALONE, WORD + b"}", ALONE, ALONE, b"[DONE]"],
+        [WORD + b"}", b"[DONE]"],
+    ],
+)
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
+def test_a_stream_without_its_usage_is_as_it_would_have_been(
+    events: list[bytes], end: bytes
+) -> None:
+    stream = b"".join(b"data: " + data + end for data in events)
+    assert without_usage(stream) == StreamReader("m", hide_usage=True).feed(stream)
+
+
+def test_a_long_stream_is_not_read_event_by_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving it again would hold up all others for as long as that takes."""
+    stream = b"".join(b"data: " + WORD + b',"usage":null}\n\n' for _ in range(1_000))
+    stream += b"data: " + ALONE + b"\n\ndata: [DONE]\n\n"
+    read: list[bytes] = []
+    data_of = sse.data_of
+    monkeypatch.setattr(sse, "data_of", lambda event: read.append(event) or data_of(event))
+    assert without_usage(stream).count(b"\n\n") == 1_001
+    assert len(read) == 1
