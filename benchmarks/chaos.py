@@ -47,6 +47,8 @@ SPARE_DESCRIPTORS, SPARE_TASKS = 4, 2
 """The ledger's own come and go; so do tasks that wait for the next tick."""
 _LEASE_SECONDS = 5
 _CALM_SECONDS = 30.0
+_TICKS_SECONDS = 2.5
+"""Booking looks once a second, and only then says how much is pending."""
 _GATHER_SECONDS = 1.0
 _BETWEEN_KILLS_SECONDS = 8.0
 _LATE = {
@@ -58,7 +60,11 @@ _HEAVY = {"gzip_bomb", "endless_head", "endless_body", "error_without_end", "hug
 """Faults that only a bound on what is read can end: a second of the machine for each request."""
 _DRIP = {"slow_drip"}
 """Never idle, so that a whole answer may take all the time that the request has."""
-NAMES = sorted(FAULTS.keys() - _LATE - _HEAVY - _DRIP)
+WELL = {"delay_seconds": 0.15, "chunk_delay_seconds": 0.005}
+"""What is well takes its time, so that there is always something in flight."""
+_UNPRICED = {"usage_missing", "usage_absurd"}
+"""Answers whose cost nobody knows: budgets count the reservation, the ledger nothing."""
+NAMES = sorted(FAULTS.keys() - _LATE - _HEAVY - _DRIP - _UNPRICED)
 
 
 @dataclass
@@ -135,7 +141,7 @@ async def _faults(scene: Scene, places: Sequence[str], seconds: float) -> None:
             await asyncio.to_thread(scene.upstreams[name].script, times=None, fault=fault)
         await asyncio.sleep(seconds / len(NAMES))
     for name in places:
-        await asyncio.to_thread(scene.upstreams[name].script, times=None)
+        await asyncio.to_thread(scene.upstreams[name].script, times=None, **WELL)
 
 
 async def redis_frozen(scene: Scene, seconds: float) -> None:
@@ -241,7 +247,14 @@ class Result:
             and self.books.well
             and not (self.leaks or self.unserved or self.tracebacks)
             and set(self.reloads) == {200}
+            and self.settled == self.books.costs_nano[0]
         )
+
+    @property
+    def settled(self) -> int:
+        """Nano-dollars that the key's budget counts in Redis, without what killed gateways held."""
+        total, held = self.counted
+        return total - held
 
     def as_json(self) -> dict[str, Any]:
         told = asdict(self)
@@ -255,6 +268,8 @@ async def run(seconds: float, rate: float, console: Console | None = None) -> Re
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(RedisProcess())
         upstreams = {name: stack.enter_context(SimulatedUpstream.start()) for name in PLACES}
+        for one in upstreams.values():
+            one.script(times=None, **WELL)
         config = configuration(upstreams, redis.url, keys["good"])
         gateway = LivingGateway(config)
         stack.callback(gateway.close)
@@ -314,6 +329,7 @@ async def _gather(logs: UpstreamLogs) -> None:
 
 async def _calm(gateway: LivingGateway, redis: RedisProcess, base: Weight) -> tuple[Weight, int]:
     """What is held when nobody asks any more: leases of the killed run out, and all is booked."""
+    await asyncio.sleep(_TICKS_SECONDS)
     deadline = time.monotonic() + _CALM_SECONDS
     while True:
         weight = await asyncio.to_thread(gateway.weigh)
@@ -351,8 +367,11 @@ def print_tables(result: Result, console: Console) -> None:
         f"{books.compared} requests held against the upstreams' logs, "
         f"{len(books.not_as_asked)} do not fit; logs complete: {books.logs_complete}"
     )
-    total, held = result.counted
-    console.print(f"the key in Redis: {total} nano-dollars, {held} held; ledger {books.costs_nano}")
+    _, held = result.counted
+    console.print(
+        f"nano-dollars: {books.costs_nano[0]} in the ledger, {books.costs_nano[1]} in its sums, "
+        f"{result.settled} settled in the key's budget, {held} held there for the killed"
+    )
     console.print(f"before: {result.before}\nafter: {result.after}")
     console.print(f"left behind: {result.leaks or 'nothing'}; reloads: {len(result.reloads)}")
     console.print(f"target, {TARGET_RATIO:.2%}, nothing twice, nothing left: "

@@ -187,8 +187,8 @@ def _is_break(error: Exception) -> bool:
 class HTTPAnswer:
     """An answer over HTTP; its body is read within the times of its attempt."""
 
-    __slots__ = ("_begun", "_first_by", "_idle", "_response", "_timer", "_until", "_upstream",
-                 "deadline", "headers", "status")  # fmt: skip
+    __slots__ = ("_begun", "_first_by", "_idle", "_received", "_response", "_timer", "_until",
+                 "_upstream", "deadline", "headers", "status")  # fmt: skip
 
     def __init__(
         self,
@@ -204,6 +204,8 @@ class HTTPAnswer:
         self._begun = False
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
+        self._received: int | None = None
+        """Bytes that had come when a body that is read in one was last looked after."""
         self.deadline = started + timeouts.total
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
@@ -217,7 +219,8 @@ class HTTPAnswer:
         # What is compressed, though that was not asked for, is larger than it says.
         plain = "Content-Encoding" not in self.headers
         if plain and declared is not None and declared <= most:
-            self._until = self.deadline
+            self._until = asyncio.get_running_loop().time() + self._idle
+            self._received = self._response.content.total_bytes
             body = await self._within(self._response.read())
             # A timer left running would hold the whole answer until it fires.
             self._stop_watch()
@@ -259,7 +262,11 @@ class HTTPAnswer:
 
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        now, until = loop.time(), min(self._until, self.deadline)
+        now = loop.time()
+        if self._received is not None and self._received < self._response.content.total_bytes:
+            # Nobody hears of each piece, but between two looks something has come.
+            self._received, self._until = self._response.content.total_bytes, now + self._idle
+        until = min(self._until, self.deadline)
         if now >= until:
             self._response.content.set_exception(TimeoutError())
             return

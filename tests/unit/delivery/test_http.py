@@ -36,6 +36,16 @@ async def _packed(request: web.Request) -> web.Response:
     return web.Response(body=packed, headers={"content-encoding": "gzip"})
 
 
+async def _declared(request: web.Request) -> web.StreamResponse:
+    """A body of a declared length that comes slowly, or stops on its way."""
+    response = web.StreamResponse(headers={"content-length": "30"})
+    await response.prepare(request)
+    for _ in range(3):
+        await response.write(b"x" * 10)
+        await asyncio.sleep(30 if request.path == "/stalled" else 0.15)
+    return response
+
+
 @pytest.fixture
 async def base_url() -> AsyncIterator[str]:
     app = web.Application()
@@ -43,6 +53,8 @@ async def base_url() -> AsyncIterator[str]:
     app.router.add_post("/chunked", _chunked)
     app.router.add_post("/packed", _packed)
     app.router.add_post("/endless", _chunked)
+    app.router.add_post("/stalled", _declared)
+    app.router.add_post("/slow", _declared)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -109,6 +121,25 @@ async def test_every_time_is_kept(base_url: str, times: Timeouts) -> None:
 async def by_blocks_without_begin(answer: HTTPAnswer) -> None:
     while await answer.block():
         pass
+
+
+async def test_a_body_of_known_length_may_not_stop_on_its_way(base_url: str) -> None:
+    """Else it would take all the time of its request, and nobody could be asked instead."""
+    times = Timeouts(connect=1, first_byte=30, idle=0.2, total=30)
+    async with HTTPClient() as client:
+        answer = await HTTPUpstream("u", base_url, {}, times, client).post("/stalled", b"{}")
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        with pytest.raises(UpstreamTimeout):
+            await answer.read()
+        assert loop.time() - started < 5
+
+
+async def test_a_body_of_known_length_may_take_longer_than_it_may_be_idle(base_url: str) -> None:
+    times = Timeouts(connect=1, first_byte=30, idle=0.3, total=30)
+    async with HTTPClient() as client:
+        answer = await HTTPUpstream("u", base_url, {}, times, client).post("/slow", b"{}")
+        assert await answer.read() == b"x" * 30
 
 
 async def test_a_key_that_cannot_be_sent_is_the_upstreams_failure(base_url: str) -> None:
