@@ -112,7 +112,9 @@ def application(
     app.access_log = access_log
     app.include_router(admin.doors(access, watch, serving))
     app.include_router(configuration.doors(access, serving, reload))
-    app.include_router(dashboard.doors(shown, access.dashboard, evidence))
+    app.include_router(
+        dashboard.doors(shown, access.dashboard, evidence, serving.pipeline.deployments)
+    )
     return app
 
 

@@ -14,6 +14,8 @@ from app.dashboard.assets import PREFIX, Assets
 from app.dashboard.evidence import Evidence
 from app.dashboard.source import Source
 from app.dashboard.span import Range, Span, Wanted
+from app.delivery.deployments import Deployments
+from app.delivery.standing import standings
 from app.errors import UnknownRequest
 
 POLICY = "; ".join(
@@ -46,7 +48,10 @@ _NAME = Annotated[str | None, Query(max_length=200)]
 
 
 def doors(
-    source: Source, guard: Callable[[Request], Any], evidence: Callable[[], Evidence]
+    source: Source,
+    guard: Callable[[Request], Any],
+    evidence: Callable[[], Evidence],
+    deployments: Deployments,
 ) -> APIRouter:
     """`guard` raises for who may not see data; `evidence` is asked each time, and knows whether it
     is shown text."""
@@ -74,6 +79,10 @@ def doors(
             from app.dashboard.overview import overview
 
             return _json(await overview(database, wanted))
+
+    @data.get("/deployments", summary="How each deployment stands now, in this process")
+    async def standing() -> Response:
+        return _json({"data": standings(deployments)})
 
     @data.get("/tradeoff", summary="Predicted quality against expected cost, and what was chosen")
     async def tradeoff(wanted: Annotated[Wanted, Depends(_wanted)]) -> Response:

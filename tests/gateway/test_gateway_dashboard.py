@@ -163,7 +163,7 @@ def test_data_is_behind_the_admin_key_and_the_page_is_not(
     url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
     one = gateway(config(url), POINTSMAN_ADMIN_KEY=ADMIN)
     assert one.http.get("/dashboard").status_code == 200
-    doors = ("overview", "tradeoff", "decisions", "decisions/x", "export/sums.csv")
+    doors = ("overview", "deployments", "tradeoff", "decisions", "decisions/x", "export/sums.csv")
     admin = {"Authorization": f"Bearer {ADMIN}"}
     made = one.http.post("/admin/keys", json={"name": "plain"}, headers=admin).json()
     for door in doors:
@@ -270,6 +270,9 @@ def test_figures_on_the_page_are_the_ledgers(page: Page, url: str) -> None:
     }
     names = [row["model"] or "no answer" for row in rows]
     assert by_model == {name: names.count(name) for name in set(names)}
+    standing = page.locator("#deployments tbody tr")
+    expect(standing.locator("th")).to_have_text(["small", "medium", "large"])
+    expect(standing.filter(has_text="small").locator("td").first).to_have_text("well")
     # Plotly has really drawn: a bar for each step with spend in it.
     assert page.locator("#plot-spend .bars path").count() > 0
     # What was out of sight is drawn when one comes near.

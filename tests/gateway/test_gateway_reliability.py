@@ -96,6 +96,24 @@ def _is_open(served: Gateway) -> bool:
     return bool(deployment(served, "spread/sim/east")["state"] == "open")
 
 
+def test_a_model_says_where_it_is_served_and_how_that_is(
+    served: Gateway, simulated: Control
+) -> None:
+    simulated.script("east", times=None, status=503)
+    eventually(lambda: served.chat().status_code == 200 and _is_open(served))
+    card = served.http.get("/v1/models/spread").raise_for_status().json()
+    east, west = card["pointsman"]["deployments"]
+    assert (east["deployment"], east["region"]) == ("spread/sim/east", "eu")
+    assert east["state"] in ("open", "half_open")
+    assert (west["state"], west["in_flight"]) == ("closed", 0)
+    assert west["answer_seconds"] > 0
+    listed = {
+        card["id"]: card["pointsman"] for card in served.http.get("/v1/models").json()["data"]
+    }
+    assert [one["deployment"] for one in listed["alone"]["deployments"]] == ["alone"]
+    assert "deployments" not in listed["auto"], "a route is served by its models"
+
+
 def test_the_state_page_is_for_admins(served: Gateway) -> None:
     assert httpx2.get(f"{served.url}/admin/deployments").status_code == 401
 

@@ -26,10 +26,12 @@ async function refresh({ anew = false } = {}) {
   try {
     const listing = decisions.refresh(asked, { anew, signal: mine.signal });
     const weighing = json("tradeoff", asked, mine.signal);
-    for (const one of [listing, weighing]) one.catch(() => {}); // told of below
+    const standing = json("deployments", {}, mine.signal);
+    for (const one of [listing, weighing, standing]) one.catch(() => {}); // told of below
     charts.fetchAhead().catch(() => {}); // and this when it is drawn with
     told = await json("overview", asked, mine.signal);
     show(told);
+    deployments((await standing).data);
     await listing;
     document.body.dataset.figures = asked.range;
     curve = await weighing;
@@ -175,6 +177,21 @@ function upstreams({ upstreams: known }) {
       e("td", { class: "words" }, outcomes.map(([name, count]) => `${name.replaceAll("_", " ")} ${whole(count)}`).join(", ") || "nothing"),
     );
   }), 6);
+}
+
+function deployments(known) {
+  rows("deployments", known.map((one) => {
+    const waits = one.cooldown_until !== null;
+    const kind = one.state === "open" ? "bad" : waits || one.state === "half_open" ? "warn" : "ok";
+    const words = { open: "left alone", half_open: "being probed" }[one.state] ?? (waits ? "asked to wait" : "well");
+    return e("tr", {},
+      e("th", { scope: "row" }, e("span", { class: `dot ${kind}` }), one.deployment),
+      e("td", { class: "words" }, words),
+      e("td", {}, whole(one.in_flight)),
+      e("td", {}, seconds(one.first_token_seconds)),
+      e("td", {}, seconds(one.answer_seconds)),
+    );
+  }), 5);
 }
 
 async function drawCharts() {
