@@ -18,6 +18,7 @@ from tests.gateway.conftest import Gateway, Serve, eventually
 from tests.gateway.test_gateway_cancel import AT_ONCE_SECONDS, USER
 
 HEDGED = """
+server: {{keep_alive_comment_seconds: 0.2}}
 upstreams:
   sim:
     kind: openai
@@ -29,20 +30,29 @@ models:
     deployments:
       - {{upstream: sim, id: east, prices: {{input: 1, output: 1}}}}
       - {{upstream: sim, id: west, priority: 1, prices: {{input: 9, output: 9}}}}
+  other: {{upstream: sim, id: other, prices: {{input: 20, output: 20}}}}
 routes:
   auto: {{candidates: [spread], router: null, hedge: {{min_seconds: 0.3, budget_share: 1}}}}
+  mended:
+    candidates: [spread]
+    fallbacks: [other]
+    router: null
+    hedge: {{min_seconds: 0.3, budget_share: 1}}
+    on_stream_failure: continue
 """
+"""A late stream has begun with comments by the time that it is hedged."""
 LONG_SECONDS = 60.0
 
 
-async def ask(client: AsyncOpenAI, *, stream: bool) -> tuple[str, str, float]:
+async def ask(client: AsyncOpenAI, *, stream: bool, model: str = "auto") -> tuple[str, str, float]:
     """The request's id, the text, and when the first of it came."""
     create: Any = client.chat.completions.with_raw_response.create
-    raw = await create(model="auto", messages=USER, stream=stream)
+    raw = await create(model=model, messages=USER, stream=stream)
     answer = raw.parse()
     came, text = time.monotonic(), ""
     if stream:
         async for chunk in answer:
+            came = time.monotonic() if not text else came
             text += "".join(choice.delta.content or "" for choice in chunk.choices)
     else:
         text = answer.choices[0].message.content
@@ -120,6 +130,25 @@ async def test_the_late_one_answers_after_all(served: Gateway, simulated: Contro
     assert told(row) == [("spread/sim/west", "hedged_away"), ("spread/sim/east", "ok")]
     assert [one["estimated"] for one in row["attempts"]] == [True, False]
     assert (row["attempts"][1]["cost"], row["input_tokens"]) == (10_000, 7)
+
+
+async def test_what_won_and_then_breaks_is_continued_elsewhere(
+    served: Gateway, simulated: Control
+) -> None:
+    simulated.script("east", delay_seconds=LONG_SECONDS)
+    simulated.script("west", text="One two three four", chunks=4, cut_after_chunks=3)
+    simulated.script("other", text=" and five.")
+    async with served.client() as client:
+        request_id, text, _ = await ask(client, stream=True, model="mended")
+    assert text.startswith("One ")
+    assert text.endswith(" and five.")
+    row = await asyncio.to_thread(kept, served, request_id)
+    assert [(one["model"], one["outcome"]) for one in row["attempts"]] == [
+        ("spread", "hedged_away"),
+        ("spread", "cut"),
+        ("other", "ok"),
+    ]
+    assert row["model"] == "other"
 
 
 async def test_a_client_that_leaves_stops_both(served: Gateway, simulated: Control) -> None:
