@@ -273,7 +273,9 @@ def _traces(written: schema.Tracing | None) -> Traces | None:
 def _sessions(
     compiled: Compiled, state: MemoryState | SharedState, former: Active | None
 ) -> Sessions | None:
-    if all(route.affinity is None for route in compiled.names.routes.values()):
+    routes, models = compiled.names.routes.values(), compiled.models.values()
+    # Who names a model stays with its deployment, whatever routes do.
+    if all(one.affinity is None for one in routes) and all(len(m.deployments) < 2 for m in models):
         return None
     if former is not None and former.pipeline.sessions is not None:
         return former.pipeline.sessions

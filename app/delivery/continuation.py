@@ -107,8 +107,8 @@ class Continuing:
         self._text = ""
         self._outcome = "client_gone"
         self._over = False
-        self.moved: Callable[[float], None] = lambda deadline: None
-        """Told of a new deadline."""
+        self.moved: Callable[[float | None], None] = lambda deadline: None
+        """Told of a new deadline, and of none while another model is asked, which has its own."""
         self._take(opened)
 
     def _take(self, opened: Opened) -> None:
@@ -136,9 +136,13 @@ class Continuing:
             except UpstreamError as error:
                 self._relay.close()
                 failed, outcome = error, self._outcome
-            self._outcome = "client_gone"  # should it leave meanwhile
+            self._outcome, model = "client_gone", None  # should it leave meanwhile
             try:
-                model = await self._go_on()
+                if (rest := self._rest()) is not None:
+                    self.moved(None)
+                    # With a block, as who sends them looks at the deadline in between.
+                    yield sse.KEEP_ALIVE
+                    model = await self._go_on(rest)
             except asyncio.CancelledError:
                 if not self._drain.over:
                     raise
@@ -147,20 +151,25 @@ class Continuing:
                 return
             if model is None:
                 self._outcome = outcome
+                self.moved(asyncio.get_running_loop().time())
                 yield sse.event(error_body(failed.message, failed.type, None, failed.code))
                 return
             mended = True
             yield b": pointsman continued on " + model.encode() + b"\n\n"
 
-    async def _go_on(self) -> str | None:
-        """Take another model's stream; its name, or None if there is none that goes on."""
+    def _rest(self) -> Request | None:
+        """What another model would be asked; None where none can go on."""
         kept = self._opened.reader.kept
         text = None if kept is None else text_of(kept)
         if text is None:
             return None
         self._text += text
+        return with_prefix(self._request, self._text)
+
+    async def _go_on(self, rest: Request) -> str | None:
+        """Take another model's stream; its name, or None if there is none that goes on."""
         try:
-            found = await self._following(with_prefix(self._request, self._text))
+            found = await self._following(rest)
         except UpstreamError:
             return None
         if found is None:

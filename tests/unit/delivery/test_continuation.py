@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import orjson
 import pytest
 
-from app.delivery.continuation import is_plain, text_of, with_prefix
+from app.api import wire
+from app.delivery.attempt import Opened
+from app.delivery.continuation import Continuing, is_plain, text_of, with_prefix
+from app.exchange.reply import StreamReply
+from app.exchange.request import Request
 from app.wire import openai_chat
+from tests.unit.delivery.fakes import World, model, parsed
 
 PLAIN: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Count."}]}
 
@@ -76,3 +83,42 @@ def test_the_next_model_is_given_the_prefix_and_less_room() -> None:
         orjson.loads(request.body)["messages"] == request.payload["messages"] == PLAIN["messages"]
     )
     assert with_prefix(request, "x" * 1000).payload["max_tokens"] == 1
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_the_time_of_the_one_that_broke_is_not_that_of_the_next(
+    monkeypatch: pytest.MonkeyPatch, *, goes_on: bool
+) -> None:
+    """It may end while the next one is asked, which has its own."""
+    monkeypatch.setattr(wire, "_READER_GRACE_SECONDS", 0.0)
+    world, one = World(), model("one")
+    world.configure(one)
+    now = asyncio.get_running_loop().time
+    world["up"].script.append((200, {}, FIRST + event({"content": "One, "})))
+    opened = await world.ask(one, stream=True)
+    assert isinstance(opened, Opened)
+    opened.answer.deadline = now() + 0.05
+
+    async def following(rest: Request) -> tuple[Opened, str] | None:
+        await asyncio.sleep(0.1)
+        found = await world.ask(one, stream=True) if goes_on else None
+        return (found, "one") if isinstance(found, Opened) else None
+
+    outcomes: list[str] = []
+    relay = Continuing(
+        parsed(stream=True), opened, following,
+        noted=lambda part, outcome: None, ended=outcomes.append,
+    )  # fmt: skip
+    reply = StreamReply(relay.events(), relay.close, relay.deadline)
+    relay.moved = partial(setattr, reply, "deadline")
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    await wire.send_stream(send, reply)
+    told = b"".join(sent)
+    assert outcomes == (["ok"] if goes_on else ["cut"])
+    assert (b"Yes." in told and b"[DONE]" in told) if goes_on else b"upstream_cut" in told
+    assert reply.deadline is not None
+    assert reply.deadline > now() + 5 if goes_on else reply.deadline <= now()
