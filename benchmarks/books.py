@@ -69,6 +69,9 @@ class Comparison:
     """Requests in the sums of days."""
     costs_nano: tuple[int, int] = (0, 0)
     """Of the rows, and in the sums of days."""
+    unseen: int = 0
+    """Attempts that may have been charged for an answer of which nothing was seen: the ledger has
+    an estimate of their input, budgets the most that they may have cost."""
     compared: int = 0
     """Marks whose attempts were held against the upstreams' logs."""
     without_row: list[str] = field(default_factory=list)
@@ -100,6 +103,9 @@ def compare(
     asked for it, can't be told, so its mark is only looked at for a second success.
     """
     told = Comparison(rows=len(rows), logs_complete=logs.complete)
+    told.unseen = sum(
+        one["estimated"] and not one["text_bytes"] for row in rows for one in row["attempts"]
+    )
     by_id = {row["id"]: row for row in rows}
     asked = logs.by_mark()
     for call in calls:

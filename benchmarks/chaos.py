@@ -45,6 +45,10 @@ PLACES = ("east", "west", "north")
 MODEL = "one"
 SPARE_DESCRIPTORS, SPARE_TASKS = 4, 2
 """The ledger's own come and go; so do tasks that wait for the next tick."""
+SPARE_SOCKETS = 8
+"""Connections to Redis that are kept."""
+_IDLE_SECONDS = 75.0
+"""Until connections to upstreams that nobody uses are closed."""
 _LEASE_SECONDS = 5
 _CALM_SECONDS = 30.0
 _TICKS_SECONDS = 2.5
@@ -60,8 +64,10 @@ _HEAVY = {"gzip_bomb", "endless_head", "endless_body", "error_without_end", "hug
 """Faults that only a bound on what is read can end: a second of the machine for each request."""
 _DRIP = {"slow_drip"}
 """Never idle, so that a whole answer may take all the time that the request has."""
-WELL = {"delay_seconds": 0.15, "chunk_delay_seconds": 0.005}
+WELL: dict[str, Any] = {"delay_seconds": 0.15, "chunk_delay_seconds": 0.005}
 """What is well takes its time, so that there is always something in flight."""
+_MOST_NANO = 17_000_000
+"""What a request may cost at most here: 4,096 tokens of output, and its input."""
 _UNPRICED = {"usage_missing", "usage_absurd"}
 """Answers whose cost nobody knows: budgets count the reservation, the ledger nothing."""
 NAMES = sorted(FAULTS.keys() - _LATE - _HEAVY - _DRIP - _UNPRICED)
@@ -219,6 +225,8 @@ class Result:
     books: Comparison
     before: Weight
     after: Weight
+    idle: Weight | None
+    """After a while without requests, where that was waited for."""
     slots: int
     """Parallel requests that limits still count when nobody asks any more."""
     deployments_in_flight: int
@@ -238,6 +246,9 @@ class Result:
             ("tasks", self.after.tasks, self.before.tasks + SPARE_TASKS),
             ("descriptors", self.after.files, self.before.files + SPARE_DESCRIPTORS),
         ]
+        if self.idle is not None:
+            most = self.before.sockets + SPARE_SOCKETS
+            found.append(("sockets", self.idle.sockets, most))
         return [f"{name}: {count}, not {most}" for name, count, most in found if count > most]
 
     @property
@@ -247,8 +258,15 @@ class Result:
             and self.books.well
             and not (self.leaks or self.unserved or self.tracebacks)
             and set(self.reloads) == {200}
-            and self.settled == self.books.costs_nano[0]
+            and self.budget_fits
         )
+
+    @property
+    def budget_fits(self) -> bool:
+        """Whether the key's budget counts what the ledger has, and for attempts of which nothing
+        was seen no more than they may have cost."""
+        more = self.settled - self.books.costs_nano[0]
+        return 0 <= more <= self.books.unseen * _MOST_NANO
 
     @property
     def settled(self) -> int:
@@ -262,8 +280,11 @@ class Result:
         return {**told, "ratio": self.success.ratio, "leaks": self.leaks, "met": self.met}
 
 
-async def run(seconds: float, rate: float, console: Console | None = None) -> Result:
-    """All stages within so many seconds, and the reckoning."""
+async def run(
+    seconds: float, rate: float, console: Console | None = None, *, idle_seconds: float = 0.0
+) -> Result:
+    """All stages within so many seconds, and the reckoning. With `idle_seconds` the gateway is left
+    alone for so long in the end, so that its idle connections to upstreams are gone as well."""
     keys = {"good": new_text("good")}
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(RedisProcess())
@@ -289,6 +310,8 @@ async def run(seconds: float, rate: float, console: Console | None = None) -> Re
             load.over.set()
             await sending
         after, slots = await _calm(gateway, redis, before)
+        await asyncio.sleep(idle_seconds)
+        idle = await asyncio.to_thread(gateway.weigh) if idle_seconds else None
         gathering.cancel()
         await asyncio.to_thread(logs.gather)
         rows = gateway.booked()
@@ -301,6 +324,7 @@ async def run(seconds: float, rate: float, console: Console | None = None) -> Re
             books=books,
             before=before,
             after=after,
+            idle=idle,
             slots=slots,
             deployments_in_flight=_at_deployments(gateway),
             counted=redis.spent("key:good"),
@@ -370,9 +394,10 @@ def print_tables(result: Result, console: Console) -> None:
     _, held = result.counted
     console.print(
         f"nano-dollars: {books.costs_nano[0]} in the ledger, {books.costs_nano[1]} in its sums, "
-        f"{result.settled} settled in the key's budget, {held} held there for the killed"
+        f"{result.settled} settled in the key's budget, {held} held there for the killed; "
+        f"{books.unseen} attempts of which nothing was seen; fits: {result.budget_fits}"
     )
-    console.print(f"before: {result.before}\nafter: {result.after}")
+    console.print(f"before: {result.before}\nafter: {result.after}\nidle: {result.idle}")
     console.print(f"left behind: {result.leaks or 'nothing'}; reloads: {len(result.reloads)}")
     console.print(f"target, {TARGET_RATIO:.2%}, nothing twice, nothing left: "
                   f"{'met' if result.met else 'MISSED'}")  # fmt: skip
@@ -386,7 +411,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     asked = parser.parse_args()
     found = machine.describe()
-    result = uvloop.run(run(asked.minutes * 60, asked.rate, Console(stderr=True)))
+    running = run(asked.minutes * 60, asked.rate, Console(stderr=True), idle_seconds=_IDLE_SECONDS)
+    result = uvloop.run(running)
     if asked.json:
         report = {"machine": found, "rate": asked.rate, **result.as_json()}
         asked.json.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
