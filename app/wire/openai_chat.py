@@ -276,8 +276,9 @@ class StreamReader:
         return False
 
     def keep(self, most_bytes: int) -> None:
-        """Keep what comes, as the upstream sends it, unless it is more than so much."""
-        self._kept, self._room = [], most_bytes
+        """Keep what is to come, as the upstream sends it, unless it is more than so much, or than
+        was asked for before."""
+        self._kept, self._room = [], max(most_bytes, self._room)
 
     @property
     def kept(self) -> bytes | None:

@@ -256,3 +256,14 @@ def test_what_is_no_json_object_and_still_sound_passes(event: bytes) -> None:
     reader = StreamReader("theirs", hide_usage=True)
     reader.open(chunk())
     assert reader.feed(chunk() + event) == chunk() + event
+
+
+def test_what_two_want_kept_is_kept_for_the_one_that_wants_more() -> None:
+    """The cache keeps less than what a broken stream can be continued with, or more."""
+    chunk = b'data: {"choices":[]}\n\n'
+    for first, second in ((100, 1), (1, 100)):
+        reader = StreamReader("m", hide_usage=True)
+        reader.keep(first)
+        reader.keep(second)
+        reader.feed(chunk)
+        assert reader.kept == chunk
