@@ -96,17 +96,11 @@ def _is_open(served: Gateway) -> bool:
     return bool(deployment(served, "spread/sim/east")["state"] == "open")
 
 
-def test_a_model_says_where_it_is_served_and_how_that_is(
-    served: Gateway, simulated: Control
-) -> None:
-    simulated.script("east", times=None, status=503)
-    eventually(lambda: served.chat().status_code == 200 and _is_open(served))
+def test_a_model_says_where_it_is_served_and_not_how_that_is(served: Gateway) -> None:
     card = served.http.get("/v1/models/spread").raise_for_status().json()
     east, west = card["pointsman"]["deployments"]
-    assert (east["deployment"], east["region"]) == ("spread/sim/east", "eu")
-    assert east["state"] in ("open", "half_open")
-    assert (west["state"], west["in_flight"]) == ("closed", 0)
-    assert west["answer_seconds"] > 0
+    assert east == {"deployment": "spread/sim/east", "upstream": "sim", "region": "eu"}
+    assert west.keys() == east.keys()
     listed = {
         card["id"]: card["pointsman"] for card in served.http.get("/v1/models").json()["data"]
     }

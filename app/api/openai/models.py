@@ -10,13 +10,7 @@ from fastapi import APIRouter, Request
 from app.accounting.caller import Caller
 from app.api.access import CALLER
 from app.api.serving import Serving
-from app.delivery.standing import standing
 from app.routing.names import Names
-
-_OF_DEPLOYMENTS = (
-    "deployment", "upstream", "region", "state", "cooldown_until", "in_flight",
-    "first_token_seconds", "answer_seconds",
-)  # fmt: skip
 
 
 def doors(serving: Serving) -> APIRouter:
@@ -27,27 +21,16 @@ def doors(serving: Serving) -> APIRouter:
         caller: Caller = request.scope[CALLER]
         names = serving.pipeline.names
         mine = [card for name, card in _cards(names).items() if names.permits(caller, name)]
-        return {"object": "list", "data": [_standing(card, serving) for card in mine]}
+        return {"object": "list", "data": mine}
 
     @router.get("/v1/models/{name:path}", summary="One of them")
     async def model(request: Request, name: str) -> dict[str, Any]:
         names = serving.pipeline.names
         cards = _cards(names)
         target = names.resolve(name, request.scope[CALLER])  # raises with the nearest name
-        return _standing(cards[name if name in cards else target.name], serving)
+        return cards[name if name in cards else target.name]
 
     return router
-
-
-def _standing(card: dict[str, Any], serving: Serving) -> dict[str, Any]:
-    """A model's card with where it is served, as that is now."""
-    model = serving.pipeline.names.models.get(card["id"])
-    if model is None or card["pointsman"]["kind"] != "model":
-        return card
-    deployments = serving.pipeline.deployments
-    told = [standing(deployments, model, state) for state in deployments.of(model)]
-    served = [{name: one[name] for name in _OF_DEPLOYMENTS} for one in told]
-    return {**card, "pointsman": {**card["pointsman"], "deployments": served}}
 
 
 @lru_cache(maxsize=1)
@@ -61,6 +44,10 @@ def _cards(names: Names) -> dict[str, dict[str, Any]]:
             name,
             "model",
             upstream=model.upstream,
+            deployments=[
+                {"deployment": each.name, "upstream": each.upstream, "region": each.region}
+                for each in model.deployments
+            ],
             context_window=model.context_window,
             max_output=model.max_output,
             capabilities=None if model.capabilities is None else sorted(model.capabilities),
