@@ -1,8 +1,8 @@
 """A LiteLLM proxy's `config.yaml` as a configuration of ours, with a note of all that is lost.
 
-Deployments become models, their addresses and keys upstreams, model groups that have several
-deployments, fallbacks or aliases become routes. Keys are never copied: what stood in clear becomes
-an environment variable to set.
+Model groups become models with their deployments, addresses and keys upstreams, and groups that
+have fallbacks or aliases routes as well. Keys are never copied: what stood in clear becomes an
+environment variable to set.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from app.config import litellm_prices
+from app.config.litellm_groups import BALANCE, Entry, deployment, model_of
 from app.config.litellm_providers import Provider, provider_of
 from app.config.references import RESERVED
 from app.config.schema import OWN_HEADERS
@@ -31,7 +33,7 @@ _CAPABILITIES = {
 _ALL = ("tools", "parallel_tools", "vision", "audio", "json_object", "json_schema", "logprobs")
 _USED = frozenset(
     {"model", "api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "headers",
-     "organization"}
+     "organization", "rpm", "tpm", "max_parallel_requests", "weight", "order"}
 )  # fmt: skip
 _USED_INFO = frozenset(
     {"mode", "id", "max_input_tokens", "max_output_tokens", "max_tokens", *_CAPABILITIES}
@@ -41,13 +43,11 @@ _INSTEAD = {
     "general_settings.database_url": "give `ledger.url`, see docs/ledger.md",
     "router_settings.redis_host": "give `redis.url`, see docs/limits.md",
     "litellm_settings.max_budget": "give `limits`, see docs/limits.md",
-    "litellm_params.rpm": "limits are of keys, tags and routes, see docs/limits.md",
-    "litellm_params.tpm": "limits are of keys, tags and routes, see docs/limits.md",
     "litellm_params.max_budget": "limits are of keys, tags and routes, see docs/limits.md",
 }
 """What to write where something is not carried over that has its like here."""
 _CARRIED = {
-    "router_settings": {"fallbacks", "model_group_alias"},
+    "router_settings": {"fallbacks", "model_group_alias", "routing_strategy"},
     "litellm_settings": {"fallbacks", "default_fallbacks"},
 }
 
@@ -79,25 +79,22 @@ class _Conversion:
         self._done = Imported()
         self._upstreams: dict[str, dict[str, Any]] = {}
         self._models: dict[str, dict[str, Any]] = {}
-        self._groups: dict[str, list[str]] = {}
+        self._groups: dict[str, str] = {}
+        """The model of each."""
 
     def run(self, listed: list[Any]) -> Imported:
-        deployments: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        entries: dict[str, list[Entry]] = {}
         for place, entry in enumerate(listed):
-            for group, model in self._deployment(f"model_list[{place}]", entry):
-                deployments.setdefault(group, []).append(model)
-        if not deployments:
+            for group, made in self._deployment(f"model_list[{place}]", entry):
+                entries.setdefault(group, []).append(made)
+        if not entries:
             raise DataError(
                 f"{self._file}: no entry of `model_list` can be carried over:\n"
                 + "\n".join(self._done.notes)
             )
-        fallbacks, aliases = self._fallbacks(deployments), self._aliases(deployments)
-        routed = {
-            group
-            for group, models in deployments.items()
-            if len(models) > 1 or fallbacks.get(group) or group in aliases.values()
-        }
-        self._name(deployments, routed)
+        fallbacks, aliases = self._fallbacks(entries), self._aliases(entries)
+        routed = {group for group in entries if fallbacks.get(group) or group in aliases.values()}
+        self._name(entries, routed)
         self._done.config = {
             "upstreams": self._upstreams,
             "models": self._models,
@@ -111,10 +108,8 @@ class _Conversion:
 
     # --- deployments -------------------------------------------------------------------------
 
-    def _deployment(
-        self, place: str, entry: Any
-    ) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
-        """The group and the model of one entry, or a note why there is none."""
+    def _deployment(self, place: str, entry: Any) -> Iterator[tuple[str, Entry]]:
+        """The group of one entry and what is made of it, or a note why there is nothing."""
         parameters = entry.get("litellm_params") if isinstance(entry, dict) else None
         group = entry.get("model_name") if isinstance(entry, dict) else None
         if not isinstance(parameters, dict) or not isinstance(parameters.get("model"), str):
@@ -138,17 +133,14 @@ class _Conversion:
         name = _name(group)
         if name != group:
             self._note(place, f"`{group}` is called `{name}`: only letters, digits and ._:/@+-")
-        yield name, (upstream, self._model(place, upstream, model_id, parameters, info))
+        placed = deployment(upstream, model_id, parameters, partial(self._note, place))
+        yield name, Entry(placed, self._model(place, parameters, info))
 
     def _model(
-        self,
-        place: str,
-        upstream: str,
-        model_id: str,
-        parameters: Mapping[str, Any],
-        info: Mapping[str, Any],
+        self, place: str, parameters: Mapping[str, Any], info: Mapping[str, Any]
     ) -> dict[str, Any]:
-        made: dict[str, Any] = {"upstream": upstream, "id": model_id}
+        """What the model is, wherever it is served."""
+        made: dict[str, Any] = {}
         priced, notes = litellm_prices.prices({**info, **parameters})
         for note in notes:
             self._note(place, note)
@@ -233,40 +225,35 @@ class _Conversion:
 
     # --- groups, routes ----------------------------------------------------------------------
 
-    def _name(
-        self, deployments: Mapping[str, list[tuple[str, dict[str, Any]]]], routed: set[str]
-    ) -> None:
-        """A group that becomes a route keeps its name for it; its models get the upstream's."""
-        for group, models in deployments.items():
-            for upstream, model in models:
-                name = f"{group}@{upstream}" if group in routed else group
-                name = _free(name, {*self._models, *deployments} - {group} | {*self._models})
-                self._models[name] = model
-                self._groups.setdefault(group, []).append(name)
+    def _name(self, groups: Mapping[str, list[Entry]], routed: set[str]) -> None:
+        """A group that becomes a route keeps its name for it; its model gets the upstreams'."""
+        for group, entries in groups.items():
+            name = group
+            if group in routed:
+                upstreams = list(dict.fromkeys(entry.placed["upstream"] for entry in entries))
+                name = f"{group}@{'+'.join(upstreams) if len(upstreams) < 4 else 'several'}"
+            name = _free(name, {*self._models, *groups} - {group} | {*self._models})
+            strategy = self._section("router_settings").get("routing_strategy")
+            note = partial(self._note, f"model group {group}")
+            self._models[name] = model_of(entries, strategy, _ALL, note)
+            self._groups[group] = name
 
     def _routes(
         self, routed: set[str], fallbacks: Mapping[str, list[str]], aliases: Mapping[str, str]
     ) -> dict[str, Any]:
         routes: dict[str, Any] = {}
-        for group, models in self._groups.items():
+        for group, model in self._groups.items():
             if group not in routed:
                 continue
-            first, *others = models
-            spare = [name for other in fallbacks.get(group, ()) for name in self._groups[other]]
-            route: dict[str, Any] = {"candidates": [first], "router": None}
+            spare = [self._groups[other] for other in fallbacks.get(group, ())]
+            route: dict[str, Any] = {"candidates": [model], "router": None}
             if called := [alias for alias, target in aliases.items() if target == group]:
                 route["aliases"] = called
-            if others or spare:
-                names = dict.fromkeys([*others, *spare])
-                route["fallbacks"] = [name for name in names if name != first]
-            if others:
-                self._note(
-                    f"model group {group}",
-                    f"load is not balanced: {first} serves; if it fails, {', '.join(others)}",
-                )
+            if names := [name for name in dict.fromkeys(spare) if name != model]:
+                route["fallbacks"] = names
             routes[group] = route
         if "auto" not in {*routes, *self._models, *aliases}:
-            routes["auto"] = {"candidates": [models[0] for models in self._groups.values()]}
+            routes["auto"] = {"candidates": list(self._groups.values())}
         return routes
 
     def _fallbacks(self, groups: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -322,8 +309,10 @@ class _Conversion:
             if not isinstance(values, dict):
                 self._note(str(section), "is not carried over")
                 continue
-            for key in values:
-                if key not in _CARRIED.get(section, ()):
+            for key, value in values.items():
+                if key == "routing_strategy" and value not in BALANCE:
+                    self._note(f"{section}.{key}", f"`{value}` has no counterpart: by weight")
+                elif key not in _CARRIED.get(section, ()):
                     self._note(f"{section}.{key}", f"is {_not_carried(section, key)}")
 
 

@@ -85,18 +85,24 @@ def config(result: Result) -> Config:
     return loads(result.stdout, dict.fromkeys((*VARIABLES, "OPENAI_API_KEY_2"), "x")).config
 
 
-def test_deployments_become_models_at_upstreams(config: Config) -> None:
-    assert list(config.models) == [
-        "gpt-4o@azure",
-        "gpt-4o@openai",
-        "claude@anthropic",
-        "local-llama",
+def test_groups_become_models_with_their_deployments(config: Config) -> None:
+    assert list(config.models) == ["gpt-4o@azure+openai", "claude@anthropic", "local-llama"]
+    both = config.models["gpt-4o@azure+openai"]
+    assert both.balance == "least-busy"
+    assert both.deployments is not None
+    assert [(one.upstream, one.id) for one in both.deployments] == [
+        ("azure", "gpt-4o-eu"),
+        ("openai", "gpt-4o"),
     ]
+    limits = both.deployments[0].limits
+    assert limits is not None
+    assert limits.requests_per_minute == 6
+    assert config.models["local-llama"].deployments is None
     azure = config.upstreams["azure"]
     assert isinstance(azure, OpenAIUpstream)
     assert azure.base_url == "https://eu.openai.azure.com/openai/v1"
     assert list(azure.headers) == ["api-key"]
-    local = config.upstreams[config.models["local-llama"].upstream]
+    local = config.upstreams[config.models["local-llama"].upstream or ""]
     assert isinstance(local, OpenAIUpstream)
     assert (local.base_url, list(local.headers)) == ("http://10.0.0.1:8000/v1", ["X-Team"])
     assert config.models["local-llama"].id == "meta-llama/Llama-3.1-8B"
@@ -109,11 +115,15 @@ def test_deployments_become_models_at_upstreams(config: Config) -> None:
 
 def test_groups_become_routes_with_fallbacks_and_aliases(config: Config) -> None:
     route = config.routes["gpt-4o"]
-    assert route.candidates == ["gpt-4o@azure"]
-    assert route.fallbacks == ["gpt-4o@openai", "claude@anthropic"]
+    assert route.candidates == ["gpt-4o@azure+openai"]
+    assert route.fallbacks == ["claude@anthropic"]
     assert route.aliases == ["gpt-4"]
     assert config.routes["claude"].aliases == ["chat"]
-    assert config.routes["auto"].candidates == ["gpt-4o@azure", "claude@anthropic", "local-llama"]
+    assert config.routes["auto"].candidates == [
+        "gpt-4o@azure+openai",
+        "claude@anthropic",
+        "local-llama",
+    ]
 
 
 def test_prices_are_a_million_times_theirs(config: Config) -> None:
@@ -125,16 +135,15 @@ def test_prices_are_a_million_times_theirs(config: Config) -> None:
     assert cost(prices, Usage(200_001, 1, 200_000)) == 6_000 + 200_000 * 300 + 22_500
     assert cost(prices, Usage(1, 1, service_tier="priority")) == 6_000 + 30_000
     assert cost(prices, Usage(1, 1, service_tier="flex")) is None
-    azure = compile_prices(config.models["gpt-4o@azure"].prices)
-    assert cost(azure, Usage(10, 1, 4)) == 6 * 2_500 + 4 * 1_250 + 10_000
-    assert config.models["gpt-4o@openai"].prices is None
+    azure, openai = config.models["gpt-4o@azure+openai"].deployments or ()
+    assert cost(compile_prices(azure.prices), Usage(10, 1, 4)) == 6 * 2_500 + 4 * 1_250 + 10_000
+    assert openai.prices is None
 
 
 @pytest.mark.parametrize(
     "note",
     [
         "`litellm_params.api_version` is not carried over",
-        "`litellm_params.rpm` is not carried over: limits are of keys",
         "`api_key` stood in clear and is not copied: set OPENAI_API_KEY",
         "`input_cost_per_second` has no counterpart",
         "the prices of flex are left out",
@@ -145,8 +154,6 @@ def test_prices_are_a_million_times_theirs(config: Config) -> None:
         "`bedrock/anthropic.claude-v2` has no endpoint",
         "litellm_settings.drop_params: is not carried over",
         "litellm_settings.fallbacks.gpt-4o: `nobody` is no model group",
-        "router_settings.routing_strategy: is not carried over",
-        "model group gpt-4o: load is not balanced",
         "general_settings.master_key: is not carried over: set POINTSMAN_ADMIN_KEY",
     ],
 )
@@ -167,6 +174,35 @@ def test_what_is_written_passes_check(tmp_path: Path, monkeypatch: pytest.Monkey
     again = imported(tmp_path, FULL, "--out", str(out))
     assert again.exit_code == 1
     assert "exists" in again.output
+
+
+def test_what_deployments_have_in_common_is_the_models(tmp_path: Path) -> None:
+    text = """\
+model_list:
+  - model_name: m
+    litellm_params: {model: gpt-4o, api_key: os.environ/A, weight: 3, tpm: 1000, order: 1,
+      input_cost_per_token: 1.0e-6, output_cost_per_token: 2.0e-6}
+    model_info: {max_input_tokens: 8000, supports_vision: false}
+  - model_name: m
+    litellm_params: {model: groq/x, api_key: os.environ/B, max_parallel_requests: 4, rpm: many,
+      input_cost_per_token: 1.0e-6, output_cost_per_token: 2.0e-6}
+    model_info: {max_input_tokens: 4000}
+  - model_name: m
+    litellm_params: {model: groq/x, api_key: os.environ/B}
+router_settings: {routing_strategy: usage-based-routing}
+"""
+    result = imported(tmp_path, text)
+    model = loads(result.stdout, {"A": "x", "B": "x"}).config.models["m"]
+    one, two = model.deployments or ()
+    assert (one.weight, one.priority, one.limits and one.limits.tokens_per_minute) == (3, 1, 1000)
+    assert (two.weight, two.priority, two.limits and two.limits.parallel_requests) == (1, 0, 4)
+    assert (one.prices, two.prices, model.context_window) == (None, None, 4000)
+    assert model.prices is not None
+    assert model.balance == "weighted"
+    assert "vision" not in (model.capabilities or ())
+    assert "model group m: x at groq stands there twice" in result.stderr
+    assert "`litellm_params.rpm` is no whole number" in result.stderr
+    assert "`usage-based-routing` has no counterpart" in result.stderr
 
 
 @pytest.mark.parametrize(
