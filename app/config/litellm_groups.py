@@ -75,6 +75,8 @@ def model_of(
         # The least, as any of them may be asked.
         if sizes := [entry.model[key] for entry in kept if key in entry.model]:
             made[key] = min(sizes)
+    if made.get("max_output", 0) > made.get("context_window", made.get("max_output", 0)):
+        del made["max_output"]
     if told := [entry.model["capabilities"] for entry in kept if "capabilities" in entry.model]:
         made["capabilities"] = [each for each in capabilities if all(each in one for one in told)]
     first = kept[0].placed

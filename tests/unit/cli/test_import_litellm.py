@@ -182,7 +182,7 @@ model_list:
   - model_name: m
     litellm_params: {model: gpt-4o, api_key: os.environ/A, weight: 3, tpm: 1000, order: 1,
       input_cost_per_token: 1.0e-6, output_cost_per_token: 2.0e-6}
-    model_info: {max_input_tokens: 8000, supports_vision: false}
+    model_info: {max_input_tokens: 8000, max_output_tokens: 6000, supports_vision: false}
   - model_name: m
     litellm_params: {model: groq/x, api_key: os.environ/B, max_parallel_requests: 4, rpm: many,
       input_cost_per_token: 1.0e-6, output_cost_per_token: 2.0e-6}
@@ -197,6 +197,7 @@ router_settings: {routing_strategy: usage-based-routing}
     assert (one.weight, one.priority, one.limits and one.limits.tokens_per_minute) == (3, 1, 1000)
     assert (two.weight, two.priority, two.limits and two.limits.parallel_requests) == (1, 0, 4)
     assert (one.prices, two.prices, model.context_window) == (None, None, 4000)
+    assert model.max_output is None, "more than the smaller window"
     assert model.prices is not None
     assert model.balance == "weighted"
     assert "vision" not in (model.capabilities or ())
