@@ -79,8 +79,8 @@ class Comparison:
     """Marks of which more than one row says that it was served."""
     not_as_asked: list[str] = field(default_factory=list)
     """Marks of which the rows tell of other attempts than the upstreams do."""
-    hedged: int = 0
-    """Attempts that lost against another one beside them."""
+    attempts: dict[str, int] = field(default_factory=dict)
+    """Booked, by outcome; `hedged_away` lost against another one beside them."""
     logs_complete: bool = True
 
     @property
@@ -108,7 +108,7 @@ def compare(
     told.unseen = sum(
         one["estimated"] and not one["text_bytes"] for row in rows for one in row["attempts"]
     )
-    told.hedged = sum(one["outcome"] == "hedged_away" for row in rows for one in row["attempts"])
+    told.attempts = dict(Counter(one["outcome"] for row in rows for one in row["attempts"]))
     by_id = {row["id"]: row for row in rows}
     asked = logs.by_mark()
     for call in calls:

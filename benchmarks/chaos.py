@@ -229,9 +229,11 @@ def print_tables(result: Result, console: Console) -> None:
         f"booked: {books.rows} rows, {books.summed} in the sums of days; {books.good} good answers,"
         f" {len(books.without_row)} of them not booked, {len(books.twice)} booked twice; "
         f"{books.compared} requests held against the upstreams' logs, "
-        f"{len(books.not_as_asked)} do not fit; hedged: {books.hedged}; "
+        f"{len(books.not_as_asked)} do not fit; "
         f"logs complete: {books.logs_complete}"
     )
+    told = ", ".join(f"{name}: {count}" for name, count in sorted(books.attempts.items()))
+    console.print(f"attempts booked: {told}")
     _, held = result.counted
     console.print(
         f"nano-dollars: {books.costs_nano[0]} in the ledger, {books.costs_nano[1]} in its sums, "

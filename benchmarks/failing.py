@@ -78,7 +78,14 @@ def configuration(
     written = Hasher(KEY_SECRET.encode()).written(key)
     return {
         "upstreams": {
-            name: {"kind": "openai", "base_url": url, "timeouts": timeouts}
+            name: {
+                "kind": "openai",
+                "base_url": url,
+                "timeouts": timeouts,
+                # Asked again soon, so that most faults are met and not only waited for.
+                "breaker": {"open_seconds": 0.5, "max_open_seconds": 1},
+                "max_cooldown_seconds": 1,
+            }
             for name, url in urls.items()
         },
         "models": {
