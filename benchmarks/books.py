@@ -22,7 +22,7 @@ _MARK = re.compile(r"mark-\d{7}")
 _LAST = 400
 _NOT_SENT = {"connect_failed"}
 """Outcomes of attempts that no upstream can have seen."""
-_PERHAPS_SENT = {"stale", "cancelled"}
+_PERHAPS_SENT = {"stale", "cancelled", "hedged_away"}
 """Outcomes of attempts that one may have seen."""
 
 
@@ -79,6 +79,8 @@ class Comparison:
     """Marks of which more than one row says that it was served."""
     not_as_asked: list[str] = field(default_factory=list)
     """Marks of which the rows tell of other attempts than the upstreams do."""
+    attempts: dict[str, int] = field(default_factory=dict)
+    """Booked, by outcome; `hedged_away` lost against another one beside them."""
     logs_complete: bool = True
 
     @property
@@ -106,6 +108,7 @@ def compare(
     told.unseen = sum(
         one["estimated"] and not one["text_bytes"] for row in rows for one in row["attempts"]
     )
+    told.attempts = dict(Counter(one["outcome"] for row in rows for one in row["attempts"]))
     by_id = {row["id"]: row for row in rows}
     asked = logs.by_mark()
     for call in calls:

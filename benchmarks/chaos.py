@@ -2,7 +2,8 @@
 
     python -m benchmarks.chaos [--minutes 10] [--rate 40] [--json FILE]
 
-One model at three scripted upstreams, limits over a real Redis, a ledger. Faults come to one
+One model at three scripted upstreams, asked for by name and over a route that hedges, limits over
+a real Redis, a ledger. Faults come to one
 deployment, then to two; Redis is frozen, then killed and started anew; the gateway is killed
 (`kill -9`) and started again; its configuration changes every second. In the end the ledger is held
 against the upstreams' own logs, and the gateway must hold no slot, task, socket or descriptor more
@@ -33,7 +34,7 @@ from app.accounting.key_text import new_text
 from app.simulated.process import SimulatedUpstream
 from benchmarks import asking, machine
 from benchmarks.books import Comparison, UpstreamLogs, add_sums, compare
-from benchmarks.failing import MODEL, PLACES, STAGES, WELL, Scene, configuration
+from benchmarks.failing import MODEL, PLACES, ROUTE, STAGES, WELL, Scene, configuration
 from benchmarks.living import LivingGateway, Weight
 from benchmarks.redis_process import RedisProcess
 from benchmarks.steady import Load, Success, by_stage, success
@@ -135,7 +136,7 @@ async def run(
         stack.callback(gateway.close)
         await asyncio.to_thread(gateway.start)
         scene = Scene(gateway, redis, upstreams, keys)
-        load = Load(gateway.url, MODEL, keys["good"], "beginning")
+        load = Load(gateway.url, (MODEL, ROUTE), keys["good"], "beginning")
         logs = UpstreamLogs(upstreams)
         async with asking.session() as http:
             before = await _settled_in(load, http, gateway)
@@ -228,8 +229,11 @@ def print_tables(result: Result, console: Console) -> None:
         f"booked: {books.rows} rows, {books.summed} in the sums of days; {books.good} good answers,"
         f" {len(books.without_row)} of them not booked, {len(books.twice)} booked twice; "
         f"{books.compared} requests held against the upstreams' logs, "
-        f"{len(books.not_as_asked)} do not fit; logs complete: {books.logs_complete}"
+        f"{len(books.not_as_asked)} do not fit; "
+        f"logs complete: {books.logs_complete}"
     )
+    told = ", ".join(f"{name}: {count}" for name, count in sorted(books.attempts.items()))
+    console.print(f"attempts booked: {told}")
     _, held = result.counted
     console.print(
         f"nano-dollars: {books.costs_nano[0]} in the ledger, {books.costs_nano[1]} in its sums, "

@@ -20,7 +20,8 @@ from benchmarks.living import KEY_SECRET, LivingGateway
 from benchmarks.redis_process import RedisProcess
 
 PLACES = ("east", "west", "north")
-MODEL = "one"
+MODEL, ROUTE = "one", "hedged"
+"""What clients ask for in turn: the model itself, and a route to it that hedges."""
 WELL: dict[str, Any] = {"delay_seconds": 0.15, "chunk_delay_seconds": 0.005}
 """What is well takes its time, so that there is always something in flight."""
 _LATE = {
@@ -77,11 +78,29 @@ def configuration(
     written = Hasher(KEY_SECRET.encode()).written(key)
     return {
         "upstreams": {
-            name: {"kind": "openai", "base_url": url, "timeouts": timeouts}
+            name: {
+                "kind": "openai",
+                "base_url": url,
+                "timeouts": timeouts,
+                # Asked again soon, so that most faults are met and not only waited for.
+                "breaker": {"open_seconds": 0.5, "max_open_seconds": 1},
+                "max_cooldown_seconds": 1,
+            }
             for name, url in urls.items()
         },
         "models": {
-            MODEL: {"deployments": deployments, "prices": {"input": 1.0, "output": 4.0}},
+            MODEL: {
+                "deployments": deployments,
+                "prices": {"input": 1.0, "output": 4.0},
+                "quality": 0.8,
+            },
+        },
+        "routes": {
+            ROUTE: {
+                "candidates": [MODEL],
+                "router": None,
+                "hedge": {"percentile": 95, "budget_share": 0.05, "min_seconds": 0.3},
+            },
         },
         "keys": [{"id": "good", "hash": written, "tags": ["chaos"], "limits": EVERY_LIMIT}],
         "limits": EVERY_LIMIT,

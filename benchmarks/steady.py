@@ -56,7 +56,8 @@ class Load:
     """What is sent to a gateway, and what came of it. `stage` names what is going on."""
 
     url: str
-    model: str
+    models: Sequence[str]
+    """Asked for in turn, by twos: one whole answer and one stream each."""
     api_key: str
     stage: str = ""
     calls: list[Call] = field(default_factory=list)
@@ -71,15 +72,18 @@ class Load:
             await asyncio.sleep(max(started + number / rate - time.monotonic(), 0))
             call = Call(f"mark-{number:07d}", self.stage)
             self.calls.append(call)
-            task = asyncio.ensure_future(self._call(call, http, stream=bool(number % 2)))
+            model = self.models[number // 2 % len(self.models)]
+            task = asyncio.ensure_future(self._call(call, http, model, stream=bool(number % 2)))
             running.add(task)
             task.add_done_callback(running.discard)
         if running:
             await asyncio.wait(running, timeout=_WAIT_SECONDS)
 
-    async def _call(self, call: Call, http: aiohttp.ClientSession, *, stream: bool) -> None:
+    async def _call(
+        self, call: Call, http: aiohttp.ClientSession, model: str, *, stream: bool
+    ) -> None:
         messages = [{"role": "user", "content": f"{call.mark}: what is the capital of France?"}]
-        body = orjson.dumps({"model": self.model, "messages": messages, "stream": stream})
+        body = orjson.dumps({"model": model, "messages": messages, "stream": stream})
         wait = _FIRST_WAIT_SECONDS
         for _ in range(_TRIES):
             begun = time.monotonic()
