@@ -81,6 +81,8 @@ def run(streams: int, rounds: int, console: Console) -> dict[str, Any]:
         gateway = Gateway(kind, port, [HELD.model, NEW.model])
         stack.callback(gateway.stop)
         ways = [Subject("direct", port), Subject("gateway", gateway.port, gateway=gateway)]
+        for way in ways:
+            measured(way, 0, -1)  # what is loaded with the first request
         for round_ in range(rounds):
             for count in (0, streams):
                 for way in ways:
