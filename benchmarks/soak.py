@@ -2,7 +2,7 @@
 
     python -m benchmarks.soak [--minutes 60] [--rate 25] [--json FILE]
 
-First the bounded memories are filled with new prompts (`--fill`; 0 leaves them to the traffic),
+First what remembers prompts is filled with new ones (`--fill`; 0 leaves them to the traffic),
 because what fills up is no leak and what leaks never fills up. Then `benchmarks.mixed` is sent for
 so long, with keys, limits, ledger and a router, over two scripted upstreams of which one has a
 fault every few seconds. Every ten seconds the gateway is weighed.
@@ -38,8 +38,8 @@ from benchmarks.mixed import Asked, fresh, mixed
 
 SAMPLE_SECONDS, FAULT_SECONDS = 10.0, 5.0
 TARGET_GROWTH = 0.05
-SESSIONS = 20_000
-"""Conversations that a process remembers."""
+FILLING = 20_500
+"""New prompts, about a sixth of which are encoded: more than there is room for."""
 ENCODER_ENTRIES = 2_000
 """Vectors and estimates to remember: fewer than by default, so that they are soon full."""
 _MINUTE = 6
@@ -282,7 +282,7 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=25.0, help="requests a second")
-    parser.add_argument("--fill", type=int, default=SESSIONS + 500, help="new prompts sent before")
+    parser.add_argument("--fill", type=int, default=FILLING, help="new prompts sent before")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     asked = parser.parse_args()
     console = Console(stderr=True)
