@@ -13,6 +13,7 @@ be strange; one that it does not know, and everyday requests, should be.
 from __future__ import annotations
 
 import argparse
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,6 @@ from app.routing.decision import Decision, decide
 from app.routing.encoder.base import Encoder
 from app.routing.estimators.base import Query, Vector
 from app.routing.facts import inspect
-from app.routing.margin import Margin
 from app.routing.names import DEFAULT_ROUTE
 from app.routing.route import Route
 from app.routing.two_speed import FAMILIAR, clear
@@ -97,8 +97,8 @@ def main() -> None:
 
 
 def _anew(route: Route) -> Route:
-    """The route with a margin that has counted nothing."""
-    return replace(route, margin=Margin())
+    """The route with a margin that has counted nothing, under the configuration's terms."""
+    return replace(route, margin=copy(route.margin))
 
 
 def _shares(

@@ -45,7 +45,8 @@ def _api_key(value: object) -> object:
     return _secret(value)
 
 
-def _base_url(text: str) -> str:
+def address(text: str, like: str) -> URL:
+    """Raises ValueError, with one `like` it, for what is no address that requests can go to."""
     try:
         url = URL(text)
         usable = url.scheme in ("http", "https") and bool(url.host) and url.port is not None
@@ -53,9 +54,13 @@ def _base_url(text: str) -> str:
         usable = False
     if not usable or url.user or url.password or url.query_string or url.fragment:
         raise ValueError(
-            "must be an http or https address without credentials or query, "
-            "such as https://api.openai.com/v1"
+            f"must be an http or https address without credentials or query, such as {like}"
         )
+    return url
+
+
+def _base_url(text: str) -> str:
+    url = address(text, "https://api.openai.com/v1")
     if url.path.rstrip("/").endswith("/completions"):
         raise ValueError("must end before /chat/completions, which is added")
     return text

@@ -5,22 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
-from yarl import URL
 
-from app.config.fields import HeaderName, Secret, Written
+from app.config.fields import HeaderName, Secret, Written, address
 
 
 def _collector(text: str) -> str:
-    try:
-        url = URL(text)
-        usable = url.scheme in ("http", "https") and bool(url.host) and url.port is not None
-    except ValueError:
-        usable = False
-    if not usable or url.user or url.password or url.query_string or url.fragment:
-        raise ValueError(
-            "must be an http or https address without credentials or query, "
-            "such as http://127.0.0.1:4318"
-        )
+    url = address(text, "http://127.0.0.1:4318")
     return text.rstrip("/") + "/v1/traces" if url.path == "/" else text
 
 

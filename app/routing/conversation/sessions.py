@@ -75,10 +75,6 @@ class Sessions:
             milliseconds = max(int(ttl_seconds * 1000), 1)
             self._send(("SET", self._name(key), told, "PX", milliseconds))
 
-    def succeed(self, former: Sessions) -> None:
-        """Go on with what another one remembers."""
-        self._known, self._sending = former._known, former._sending
-
     async def close(self) -> None:
         """Wait for what is on its way, for a moment."""
         if self._sending:

@@ -247,6 +247,3 @@ async def test_the_quietest_sessions_go_first(monkeypatch: pytest.MonkeyPatch) -
     found = [await sessions.get(key, 60) for key in (b"a", b"b", b"c")]
     assert [one and one.model for one in found] == ["a", None, "c"]
     assert await sessions.get(b"a", 4) is None
-    next_ = Sessions(clock=lambda: 5.0)
-    next_.succeed(sessions)
-    assert await next_.get(b"c", 60) is not None
