@@ -45,11 +45,22 @@ class Terms:
 
     @classmethod
     def compile(
-        cls, written: Cache, name: str, models: Iterable[Model], encoder: str = ""
+        cls,
+        written: Cache,
+        name: str,
+        models: Iterable[Model],
+        encoder: str = "",
+        addresses: Mapping[str, str] | None = None,
     ) -> Terms:
-        """`encoder` is the fingerprint of the one that makes the vectors."""
+        """`encoder` is the fingerprint of the one that makes the vectors; `addresses` are those of
+        upstreams, by name."""
         # Whose models change has another answer to give, in this process and in others.
-        served_by = [(model.name, model.upstream, model.upstream_id) for model in models]
+        known = addresses or {}
+        served_by = [
+            (model.name, each.upstream, each.upstream_id, known.get(each.upstream, ""))
+            for model in models
+            for each in model.deployments
+        ]
         return cls(
             semantic=written.kind == "semantic",
             ttl_seconds=written.ttl_seconds,
@@ -79,14 +90,20 @@ def is_semantic(config: schema.Config) -> bool:
 def cache_terms(config: schema.Config, names: Names, encoder: str) -> dict[str, Terms]:
     """What holds for the cache, by route and by model; empty where nothing is cached."""
     told: dict[str, Terms] = {}
+    addresses = {
+        name: upstream.base_url
+        for name, upstream in config.upstreams.items()
+        if isinstance(upstream, schema.OpenAIUpstream)
+    }
     for name, written in config.routes.items():
         cache = _cache_of(config, written)
         if cache is not None:
             route = names.routes[name]
-            told[name] = Terms.compile(cache, name, (*route.candidates, *route.fallbacks), encoder)
+            models = (*route.candidates, *route.fallbacks)
+            told[name] = Terms.compile(cache, name, models, encoder, addresses)
     if config.cache is not None:
         for name, model in names.models.items():
-            told[name] = Terms.compile(config.cache, name, (model,), encoder)
+            told[name] = Terms.compile(config.cache, name, (model,), encoder, addresses)
     return told
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
 from app.accounting.caller import Caller
-from app.catalog.model import Model
+from app.catalog.model import Deployment, Model
+from app.compiling import compile_config
 from app.config.caching import Cache
+from app.config.load import loads
 from app.delivery.cache.terms import Question, Terms, question
 from app.wire import openai_chat
 
@@ -111,8 +114,26 @@ def test_routes_and_their_models() -> None:
     others = [made("other"), made(models=(MODEL, Model("large", "u", "l", None)))]
     others.append(made(models=(Model("small", "u", "s-2", None),)))
     others.append(Terms.compile(Cache(), "auto", (MODEL,), "another-encoder"))
+    # An upstream that has moved, and one more place where the model is served.
+    others.append(Terms.compile(Cache(), "auto", (MODEL,), addresses={"u": "http://b/v1"}))
+    two = (Deployment("small/u", "u", MODEL.upstream_id), Deployment("small/v", "v", "s"))
+    others.append(made(models=(replace(MODEL, deployments=two),)))
     keys = {asked(terms=terms).key for terms in (made(), *others)}
-    assert len(keys) == 5
+    assert len(keys) == 7
+
+
+def test_the_addresses_are_the_configurations() -> None:
+    def place(address: str) -> bytes:
+        text = f"""
+upstreams: {{u: {{kind: openai, base_url: "{address}"}}}}
+models: {{m: {{upstream: u, prices: {{input: 1, output: 1}}}}}}
+cache: {{kind: exact}}
+ledger: null
+"""
+        return compile_config(loads(text)).cached["m"].place
+
+    assert place("http://127.0.0.1:1/v1") == place("http://127.0.0.1:1/v1")
+    assert place("http://127.0.0.1:1/v1") != place("http://127.0.0.1:2/v1")
 
 
 @pytest.mark.parametrize(
