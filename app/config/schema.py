@@ -138,7 +138,23 @@ class Encoder(Written):
     )
 
 
-class OpenAIUpstream(Written):
+class _Patience(Written):
+    """How long any upstream is waited for, and what is made of its failures."""
+
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    breaker: Breaker | None = Field(
+        default=Breaker(), description="Of each deployment here; null leaves none alone."
+    )
+    max_cooldown_seconds: float = Field(
+        default=600,
+        ge=0,
+        le=86_400,
+        description="Longest time that a deployment is left alone because it said 429.",
+    )
+
+
+class OpenAIUpstream(_Patience):
     """Any server that speaks OpenAI's chat completions."""
 
     kind: Literal["openai"]
@@ -162,35 +178,13 @@ class OpenAIUpstream(Written):
         description="Ask for the usage of streams (`stream_options.include_usage`). Turn it off "
         "for a server that refuses the field; the cost of its streams is then unknown.",
     )
-    timeouts: Timeouts = Timeouts()
-    retries: Retries = Retries()
-    breaker: Breaker | None = Field(
-        default=Breaker(), description="Of each deployment here; null leaves none alone."
-    )
-    max_cooldown_seconds: float = Field(
-        default=600,
-        ge=0,
-        le=86_400,
-        description="Longest time that a deployment is left alone because it said 429.",
-    )
 
 
-class SimulatedUpstream(Written):
+class SimulatedUpstream(_Patience):
     """The shipped scripted server, started beside the gateway. Its answers are not real."""
 
     kind: Literal["simulated"]
     port: int = Field(default=0, ge=0, le=65_535, description="0 takes a free port.")
-    timeouts: Timeouts = Timeouts()
-    retries: Retries = Retries()
-    breaker: Breaker | None = Field(
-        default=Breaker(), description="Of each deployment here; null leaves none alone."
-    )
-    max_cooldown_seconds: float = Field(
-        default=600,
-        ge=0,
-        le=86_400,
-        description="Longest time that a deployment is left alone because it said 429.",
-    )
 
 
 Upstream = Annotated[OpenAIUpstream | SimulatedUpstream, Field(discriminator="kind")]
