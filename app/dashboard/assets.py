@@ -1,7 +1,7 @@
 """The page's files: our own, and plotly's chart library out of the package that is installed.
 
 Each file's address holds a hash of what is in it, so that a browser may keep it for good. Packing
-is done once, the chart library's when it is first asked for.
+is done once, the chart library's when somebody opens the page.
 """
 
 from __future__ import annotations
@@ -47,8 +47,13 @@ class Assets:
         self.version = digest.hexdigest()[:16]
         text = (STATIC / "index.html").read_text()
         self.page = text.replace("{static}", f"{PREFIX}/{self.version}").encode()
-        self._charts: Asset | None = None
-        self._packing = asyncio.Lock()
+        self._charts: asyncio.Task[Asset] | None = None
+
+    def warm(self) -> None:
+        """Pack the chart library in the background: it will be asked for in a moment."""
+        if self._charts is None:
+            packing = asyncio.to_thread(_asset, charts())
+            self._charts = asyncio.get_running_loop().create_task(packing)
 
     async def get(self, wanted: str, name: str) -> Asset:
         """A file by its version and name. Raises UnknownPath."""
@@ -56,10 +61,10 @@ class Assets:
             if name in self._files:
                 return self._files[name]
             if name == _CHARTS:
-                async with self._packing:
-                    if self._charts is None:
-                        self._charts = await asyncio.to_thread(_asset, charts())
-                return self._charts
+                self.warm()
+                assert self._charts is not None
+                # Who leaves must not take it from the others.
+                return await asyncio.shield(self._charts)
         raise UnknownPath("No such file of the dashboard: load the page again.")
 
 

@@ -62,6 +62,7 @@ def doors(
     @router.get("/dashboard", include_in_schema=False)
     async def page() -> Response:
         source.warm()
+        assets.warm()
         return Response(assets.page, headers=_PAGE, media_type="text/html; charset=utf-8")
 
     @router.get(PREFIX + "/{version}/{name}", include_in_schema=False)

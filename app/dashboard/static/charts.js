@@ -7,9 +7,12 @@ let loading;
 
 const address = document.querySelector("script[data-charts]").dataset.charts;
 
-/** Brings the library into the browser's cache; it is not read before there is something to draw. */
-export async function fetchAhead() {
-  if (!loading) await (await fetch(address, { priority: "low", credentials: "omit" })).blob();
+/** Brings the library to the browser; it is not read before there is something to draw. */
+export function fetchAhead() {
+  if (loading) return;
+  const hint = document.createElement("link");
+  Object.assign(hint, { rel: "preload", as: "script", href: address, fetchPriority: "low" });
+  document.head.append(hint);
 }
 
 export function load() {

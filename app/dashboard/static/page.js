@@ -28,17 +28,19 @@ async function refresh({ anew = false } = {}) {
     const weighing = json("tradeoff", asked, mine.signal);
     const standing = json("deployments", {}, mine.signal);
     for (const one of [listing, weighing, standing]) one.catch(() => {}); // told of below
-    charts.fetchAhead().catch(() => {}); // and this when it is drawn with
+    charts.fetchAhead();
     told = await json("overview", asked, mine.signal);
     show(told);
     deployments((await standing).data);
     await listing;
     document.body.dataset.figures = asked.range;
+    performance.mark("figures");
     curve = await weighing;
     at("trouble").hidden = true;
     state("ok", `As of ${new Date().toLocaleTimeString("en", { hour12: false })}`);
     await drawCharts();
     if (!mine.signal.aborted) document.body.dataset.charts = asked.range;
+    performance.mark("charts");
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
     if (error instanceof Refused) {
