@@ -63,6 +63,9 @@ class RouterEstimator:
         self._count = count
         self._rows = rows
         self._usual = usual_support
+        # Without a vector these are the same for every prompt.
+        self._apart = prior.apart()
+        self._typical = lengths.typical()
         self._floor = np.array([standing.support for standing in standings])
         self._most_of_cell = most_of_cell(standings)
         self._trust = np.array([1.0 if standing.exact else LIKE_TRUST for standing in standings])
@@ -116,15 +119,17 @@ class RouterEstimator:
 
     def _by_words(self, read: Read) -> Estimate:
         familiar = 1.0 - read.novelty
-        unknown = np.isnan(read.quality)
-        quality = np.where(unknown, self._prior.overall, read.quality)
-        # With the vector the clusters would answer for these, so they may differ as clusters do.
-        doubt = np.where(unknown, self._prior.apart(), read.doubt)
+        quality, doubt = read.quality, read.doubt
+        unknown = np.isnan(quality)
+        if unknown.any():
+            quality = np.where(unknown, self._prior.overall, quality)
+            # With the vector the clusters would answer for these, so they may differ as clusters do.
+            doubt = np.where(unknown, self._apart, doubt)
         return Estimate(
             models=self._models,
             quality=familiar * quality + read.novelty * self._prior.overall,
             support=self._floor + familiar * self._trust * self._usual,
-            output_tokens=self._lengths.typical() * (1.0 + familiar * (read.length - 1.0)),
+            output_tokens=self._typical * (1.0 + familiar * (read.length - 1.0)),
             novelty=read.novelty,
             doubt=doubt,
         )
@@ -134,7 +139,7 @@ class RouterEstimator:
             models=self._models,
             quality=self._prior.overall,
             support=self._floor,
-            output_tokens=self._lengths.typical(),
+            output_tokens=self._typical,
             novelty=1.0,
         )
 

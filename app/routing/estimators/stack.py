@@ -134,6 +134,7 @@ class WordStack:
     ) -> None:
         """`overall` (M,) places candidates that a panel lacks."""
         self._panels = tuple(panels)
+        self._doubts = tuple(_doubt(panel, count) for panel in panels)
         self._count = count
         self._layout = layout
         self._words = words
@@ -151,19 +152,16 @@ class WordStack:
         quality = doubt = np.full(self._count, np.nan)
         if self._panels:
             shares = np.maximum(outputs[places.members], 0.0)
-            each = self._panels[
-                self._choose([float(shares[p.panel]) * p.usual_worth for p in self._panels])
-            ]
+            chosen = self._choose([float(shares[p.panel]) * p.usual_worth for p in self._panels])
+            each = self._panels[chosen]
             features = np.concatenate((outputs[places.departures], standard))
             found = each.finish.quality(each.combiner.departures(features))
             quality = self._with_others(each.places, found, self._overall)
-            # A candidate without a panel is as doubtful as the most doubtful one with one.
-            doubt = np.full(self._count, each.doubt.max())
-            doubt[each.places] = each.doubt
+            doubt = self._doubts[chosen]
         return Read(
             quality=quality,
             doubt=doubt,
-            length=float(np.exp(np.clip(outputs[places.length], -2.0, 2.0))),
+            length=float(np.exp(min(max(outputs[places.length], -2.0), 2.0))),
             novelty=self._novelty.place(float(outputs[places.familiar])),
         )
 
@@ -240,6 +238,13 @@ class Stack(WordStack):
         own = inputs @ each.rest_heads + each.rest_bias + tasks @ each.rest_tasks
         found = each.finish.quality(each.combiner.departures(features), own)
         return self._with_others(places, found, near.shares @ self._cluster_quality)
+
+
+def _doubt(panel: PanelWords, count: int) -> Array:
+    """Of all candidates: one that the panel lacks is as doubtful as its most doubtful one."""
+    doubt = np.full(count, panel.doubt.max())
+    doubt[panel.places] = panel.doubt
+    return doubt
 
 
 def bind_text(known: Known, standings: Sequence[Standing]) -> WordStack:

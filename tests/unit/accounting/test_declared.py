@@ -96,7 +96,7 @@ def test_where_serve_listens_goes_before_the_file(read: Read) -> None:
     ("entry", "said"),
     [
         ("{id: abcd}", "keys[0].hash: is required"),
-        (f"{{id: abcd, hash: {TEXT}}}", "keys[0].hash: must be a hash as `pointsman keys hash`"),
+        ("{id: abcd, hash: TEXT}", "keys[0].hash: must be a hash as `pointsman keys hash`"),
         ("{id: 'x; --', hash: HASH}", "keys[0].id: must be 4 to 32 lower-case letters"),
         ("{id: admin, hash: HASH}", "keys[0].id: is reserved"),
         ("{id: abcd, hash: HASH, routes: [aut]}", "no route named `aut` (did you mean `auto`?)"),
@@ -110,6 +110,6 @@ def test_where_serve_listens_goes_before_the_file(read: Read) -> None:
 )
 def test_wrong_entries(read: Read, entry: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read(f"keys: [{entry.replace('HASH', HASH)}]\n", **SECRET)
+        read(f"keys: [{entry.replace('HASH', HASH).replace('TEXT', TEXT)}]\n", **SECRET)
     assert said in str(caught.value)
     assert TEXT not in str(caught.value)

@@ -38,15 +38,15 @@ def test_a_key_says_who_calls() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "pm-abcd",
-        "pm-abcd-",
-        OLD,
-        TEXT[:-1],
-        TEXT + "a",
-        TEXT.upper(),
-        f"pm-wxyz-{TEXT[8:]}",
-        "é",
+        pytest.param("", id="empty"),
+        pytest.param("pm-abcd", id="no secret"),
+        pytest.param("pm-abcd-", id="empty secret"),
+        pytest.param(OLD, id="another secret"),
+        pytest.param(TEXT[:-1], id="too short"),
+        pytest.param(TEXT + "a", id="too long"),
+        pytest.param(TEXT.upper(), id="upper case"),
+        pytest.param(f"pm-wxyz-{TEXT[8:]}", id="another id"),
+        pytest.param("é", id="not ASCII"),
     ],
 )
 def test_anything_else_is_unknown(text: str) -> None:
