@@ -42,7 +42,7 @@ LOG_VARIABLE = "POINTSMAN_LOG_LEVEL"
 FORMAT_VARIABLE = "POINTSMAN_LOG_FORMAT"
 ACCESS_VARIABLE = "POINTSMAN_ACCESS_LOG"
 _COLLECT_AT = (20_000, 20, 20)
-"""Objects made, and rounds of the generation before, after which rings among them are looked for."""
+"""Objects made, or rounds of the generation before, until rings among them are looked for."""
 
 
 def application(

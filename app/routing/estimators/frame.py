@@ -123,7 +123,7 @@ class RouterEstimator:
         unknown = np.isnan(quality)
         if unknown.any():
             quality = np.where(unknown, self._prior.overall, quality)
-            # With the vector the clusters would answer for these, so they may differ as clusters do.
+            # With the vector the clusters would answer for these: they may differ as clusters do.
             doubt = np.where(unknown, self._apart, doubt)
         return Estimate(
             models=self._models,
