@@ -215,22 +215,23 @@ class _Course:
     def _seat(self, state: DeploymentState, *, forced: bool) -> Seat | None:
         """Room for one attempt at a deployment whose turn it is."""
         tried = self.tried.get(state.name)
+        if tried is not None and not state.budget.withdraw():
+            self.deployments.retried(state, sent=False)
+            self.tried[state.name] = tried._replace(again=False)
+            return None
         seat = state.admit(self.tokens, stream=self.request.stream, forced=forced)
         if isinstance(seat, Wait):
+            if tried is not None:
+                state.budget.deposit(1.0)
             self.waits[state.name] = seat
             return None
-        if tried is None:
-            state.budget.deposit(self._retries(state).budget_share)
-            if self.terms.hedge is not None:
-                state.hedges.deposit(self.terms.hedge.budget_share)
+        if tried is not None:
+            self.deployments.retried(state, sent=True)
             return seat
-        within = state.budget.withdraw()
-        self.deployments.retried(state, sent=within)
-        if within:
-            return seat
-        seat.end("unknown", 0)
-        self.tried[state.name] = tried._replace(again=False)
-        return None
+        state.budget.deposit(self._retries(state).budget_share)
+        if self.terms.hedge is not None:
+            state.hedges.deposit(self.terms.hedge.budget_share)
+        return seat
 
     async def _ask(self, model: Model, seat: Seat) -> Whole | Opened:
         """Raises UpstreamError."""

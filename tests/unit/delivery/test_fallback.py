@@ -350,6 +350,38 @@ async def test_retries_are_held_to_their_budget(world: World) -> None:
     assert 100 + 20 <= len(world["up"].asked) <= 100 + 20 + 10 + 5
 
 
+async def test_a_retry_that_is_not_sent_takes_nothing_from_its_deployments_limits(
+    world: World,
+) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(requests_per_minute=4)))
+    world.configure(narrow)
+    state = world.deployments.get("a")
+    assert state is not None
+    while state.budget.withdraw():
+        pass
+    world["a"].standing = 503
+    for _ in range(2):
+        with pytest.raises(UpstreamServerError):
+            await world.ask(narrow)
+    world["a"].standing = None
+    for _ in range(2):
+        await world.ask(narrow)
+    assert len(world["a"].asked) == 4
+
+
+async def test_a_retry_that_finds_no_room_costs_nothing_of_the_budget(world: World) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(requests_per_minute=1)))
+    world.configure(narrow)
+    world["a"].standing = 503
+    state = world.deployments.get("a")
+    assert state is not None
+    before = state.budget.left
+    with pytest.raises(UpstreamServerError):
+        await world.ask(narrow, terms=Terms(retries=Retries(base_seconds=0.001, wait_seconds=0)))
+    assert state.budget.left >= before
+    assert len(world["a"].asked) == 1
+
+
 # --- limits of a deployment ------------------------------------------------------------------
 
 
