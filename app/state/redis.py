@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextvars import Context
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple
 
@@ -212,7 +213,9 @@ class RedisCounters:
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
         if self._sender is None or self._sender.done():
-            self._sender = asyncio.get_running_loop().create_task(self._send_waiting())
+            # It serves all who wait, and not in the name of the first.
+            loop = asyncio.get_running_loop()
+            self._sender = loop.create_task(self._send_waiting(), context=Context())
         return await future
 
     async def _send_waiting(self) -> None:

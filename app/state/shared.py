@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any
@@ -337,8 +338,9 @@ class SharedState:
     # --- in the background -------------------------------------------------------------------
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
+        # Not in the context of the request that finds Redis gone: it serves all, and outlives it.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         # The event loop itself holds tasks only weakly.
-        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 

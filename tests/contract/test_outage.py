@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
+from app.exchange.record import Record
 from app.state.base import Ask, Limit
 from app.state.redis import RedisCounters
 from app.state.shared import SharedState
+from app.telemetry.logs import current
 from tests.redis_server import RedisServer
 
 DAY = Limit("usd", "usd:day", 1000, time.time() + 86_400)
@@ -102,6 +104,30 @@ async def test_it_is_killed_and_comes_back_without_memory(
         ": this process keeps limits by itself, with one part in 1 of what is left"
     )
     assert said[1].startswith("Redis is back after")
+
+
+async def test_what_goes_on_after_the_request_that_met_it_is_not_logged_as_that_requests(
+    server: RedisServer, process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Noting(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            serves = current.get()
+            told.append((record.getMessage()[:13], serves and serves.request_id))
+            return True
+
+    async def served() -> None:
+        current.set(Record("req_1", 0.0, 0.0))
+        assert await granted(one, "a", 300)
+
+    told: list[tuple[str, str | None]] = []
+    caplog.set_level(logging.WARNING)
+    one = await process()
+    server.kill()
+    with caplog.filtering(Noting()):
+        await asyncio.create_task(served())
+        server.start()
+        await until(lambda: not one.away)
+    assert told == [("Redis is away", "req_1"), ("Redis is back", None)]
 
 
 async def test_it_freezes_under_load(
