@@ -88,6 +88,7 @@ class SharedState:
         self._unsure: tuple[str, list[Carried]] | None = None
         self._work = asyncio.Event()
         self._sending = asyncio.Lock()
+        self._checking = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -236,9 +237,20 @@ class SharedState:
             return None
         try:
             return await self._redis.run(commands)
+        except Unreachable:
+            if not self._checking:
+                self._checking = True
+                self._start(self._check())
+            return None
+
+    async def _check(self) -> None:
+        """Whether Redis is away, or only slow with what is no counter."""
+        try:
+            await self._redis.ping()
         except Unreachable as error:
             self._leave(error)
-            return None
+        finally:
+            self._checking = False
 
     def _give_up(self, id_: str, limits: Sequence[Limit], ask: Ask) -> None:
         """It may have been made or not, or may yet be: make sure that it is not."""

@@ -130,6 +130,30 @@ async def test_what_goes_on_after_the_request_that_met_it_is_not_logged_as_that_
     assert told == [("Redis is away", "req_1"), ("Redis is back", None)]
 
 
+async def test_what_is_slow_with_other_commands_counts_all_the_same(process: Process) -> None:
+    """Those of the answer cache, of which each takes a connection until it is given up."""
+    one = await process()
+    slow = ("BLPOP", one.key("nothing"), 5)
+    asking = [asyncio.create_task(one.ask([slow])) for _ in range(40)]
+    while not all(task.done() for task in asking):
+        assert await granted(one, f"r{time.monotonic_ns()}", 0)
+        await asyncio.sleep(0.01)
+    assert [task.result() for task in asking] == [None] * 40
+    assert not one.away
+    assert await one.ask([("ECHO", "there")]) == [b"there"]
+
+
+async def test_other_commands_find_out_too_that_it_is_away(
+    server: RedisServer, process: Process
+) -> None:
+    one = await process()
+    server.freeze()
+    assert await one.ask([("PING",)]) is None
+    await until(lambda: one.away, seconds=0.5)
+    server.thaw()
+    await until(lambda: not one.away)
+
+
 async def test_it_freezes_under_load(
     server: RedisServer, process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
