@@ -432,7 +432,7 @@ class LedgerUnavailable(GatewayFault):
 
 
 class KeysUnavailable(GatewayFault):
-    """The database that may know a key can't be reached: neither valid nor not."""
+    """The database that may know a key can't be reached in time: neither valid nor not."""
 
     status = 503
     code = "gateway_keys_unavailable"

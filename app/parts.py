@@ -127,6 +127,7 @@ class Parts:
         self.gate.configure(
             server.max_concurrent_requests,
             queue=server.queue_requests,
+            queue_bytes=server.queue_bytes,
             seconds=server.queue_seconds,
         )
         # Each process has its part of the deployments' limits.

@@ -60,7 +60,7 @@ class Pipeline:
     cache: AnswerCache | None = None
     sessions: Sessions | None = None
     comment_seconds: float | None = None
-    """How long a stream may be silent before it begins."""
+    """How long a stream may be silent while nobody has begun to answer."""
 
     drain: Drain = field(default_factory=Drain)
     reads: frozenset[Heeded] = field(init=False)
@@ -74,7 +74,9 @@ class Pipeline:
         """Serve one chat request. Never raises but for cancellation: errors are replies."""
         record = self.settlement.begin(request.id, request.started, request.received)
         self.settlement.trace(record, request.traceparent, request)
-        replies = Replies(request, record, self.settlement, self.drain, self._deliver)
+        replies = Replies(
+            request, record, self.settlement, self.drain, self._deliver, self.comment_seconds
+        )
         try:
             target = self.admit(request, record, caller)
             applied = self.limits.applied(caller, record.route)

@@ -44,13 +44,15 @@ Delivering = Callable[[Request, tuple[Model, ...], Record, Decision], Awaitable[
 @dataclass(slots=True)
 class Replies:
     """The reply to one request. `place` is its answer's in the cache, and `talk` the conversation
-    that it belongs to, where there are such; with the decision they come to be known on its way."""
+    that it belongs to, where there are such; with the decision they come to be known on its way.
+    A stream that waits says so every `comment_seconds`."""
 
     request: Request
     record: Record
     settlement: Settlement
     drain: Drain
     deliver: Delivering
+    comment_seconds: float | None = None
     decision: Decision | None = None
     place: Place | None = None
     talk: Conversation | None = None
@@ -124,6 +126,7 @@ class Replies:
                 partial(self._go_on, self.decision),
                 noted=self._note,
                 ended=partial(self._ended, opened),
+                comment_seconds=self.comment_seconds,
                 drain=self.drain,
             )
         else:

@@ -112,6 +112,9 @@ class Server(Written):
     queue_requests: int = Field(
         default=1000, ge=0, le=1_000_000, description="How many more may wait for their turn."
     )
+    queue_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=0, description="How large they may be together."
+    )
     queue_seconds: Seconds = Field(
         default=5, description="How long one may wait; then, or where the queue is full: 503."
     )

@@ -7,7 +7,7 @@ another model would have to hit in the middle. A comment marks the seam.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ _BYTES_PER_TOKEN = 4
 _IN_THE_WAY = ("tools", "functions", "logprobs", "audio", "prediction")
 _TEXT_ONLY = frozenset({"role", "content"})
 
-Next = Callable[[Request], Awaitable[tuple[Opened, str] | None]]
+Next = Callable[[Request], Coroutine[Any, Any, tuple[Opened, str] | None]]
 """Delivers a request to a model that has not failed in it, and gives the model's name as well; None
 if there is none. May raise UpstreamError."""
 
@@ -88,7 +88,8 @@ def with_prefix(request: Request, text: str) -> Request:
 class Continuing:
     """A relay that turns to another model when its upstream fails; like `Relay` to who reads it.
 
-    `noted` is told how each part ended, `ended` once how all of it did.
+    `noted` is told how each part ended, `ended` once how all of it did. While another model is
+    asked a comment comes every `comment_seconds`; None: one, at first.
     """
 
     def __init__(
@@ -99,11 +100,15 @@ class Continuing:
         *,
         noted: Callable[[Opened, str], None],
         ended: Callable[[str], None],
+        comment_seconds: float | None = None,
         drain: Drain | None = None,
     ) -> None:
         self._drain = drain or Drain()
         self._request, self._following = request, following
         self._noted, self._ended = noted, ended
+        self._comment_seconds = comment_seconds
+        self._asking: asyncio.Task[tuple[Opened, str] | None] | None = None
+        """Another model, as long as it has not begun."""
         self._text = ""
         self._outcome = "client_gone"
         self._over = False
@@ -140,9 +145,12 @@ class Continuing:
             try:
                 if (rest := self._rest()) is not None:
                     self.moved(None)
-                    # With a block, as who sends them looks at the deadline in between.
-                    yield sse.KEEP_ALIVE
-                    model = await self._go_on(rest)
+                    asking = self._asking = asyncio.create_task(self._following(rest))
+                    while not asking.done():
+                        # At once, as who sends them looks at the deadline with each block.
+                        yield sse.KEEP_ALIVE
+                        await asyncio.wait([asking], timeout=self._comment_seconds)
+                    self._asking, model = None, self._go_on(asking)
             except asyncio.CancelledError:
                 if not self._drain.over:
                     raise
@@ -166,10 +174,10 @@ class Continuing:
         self._text += text
         return with_prefix(self._request, self._text)
 
-    async def _go_on(self, rest: Request) -> str | None:
+    def _go_on(self, asked: asyncio.Task[tuple[Opened, str] | None]) -> str | None:
         """Take another model's stream; its name, or None if there is none that goes on."""
         try:
-            found = await self._following(rest)
+            found = asked.result()
         except UpstreamError:
             return None
         if found is None:
@@ -182,9 +190,21 @@ class Continuing:
     def close(self) -> None:
         """Must be called by who reads: cancels what is still at work, and settles."""
         self._relay.close()
-        if not self._over:
-            self._over = True
+        if self._over:
+            return
+        self._over = True
+        if self._asking is None:
             self._ended(self._outcome)
+        else:
+            self._asking.cancel()
+            # Settled when it has ended: only then its attempts are noted.
+            self._asking.add_done_callback(self._left)
+
+    def _left(self, asked: asyncio.Task[tuple[Opened, str] | None]) -> None:
+        if not asked.cancelled() and asked.exception() is None and (found := asked.result()):
+            self._take(found[0])
+            self._relay.close()
+        self._ended(self._outcome)
 
 
 def _without_role(block: bytes) -> bytes:

@@ -215,22 +215,23 @@ class _Course:
     def _seat(self, state: DeploymentState, *, forced: bool) -> Seat | None:
         """Room for one attempt at a deployment whose turn it is."""
         tried = self.tried.get(state.name)
+        if tried is not None and not state.budget.withdraw():
+            self.deployments.retried(state, sent=False)
+            self.tried[state.name] = tried._replace(again=False)
+            return None
         seat = state.admit(self.tokens, stream=self.request.stream, forced=forced)
         if isinstance(seat, Wait):
+            if tried is not None:
+                state.budget.deposit(1.0)
             self.waits[state.name] = seat
             return None
-        if tried is None:
-            state.budget.deposit(self._retries(state).budget_share)
-            if self.terms.hedge is not None:
-                state.hedges.deposit(self.terms.hedge.budget_share)
+        if tried is not None:
+            self.deployments.retried(state, sent=True)
             return seat
-        within = state.budget.withdraw()
-        self.deployments.retried(state, sent=within)
-        if within:
-            return seat
-        seat.end("unknown", 0)
-        self.tried[state.name] = tried._replace(again=False)
-        return None
+        state.budget.deposit(self._retries(state).budget_share)
+        if self.terms.hedge is not None:
+            state.hedges.deposit(self.terms.hedge.budget_share)
+        return seat
 
     async def _ask(self, model: Model, seat: Seat) -> Whole | Opened:
         """Raises UpstreamError."""
@@ -269,14 +270,14 @@ class _Course:
     async def pause(self) -> None:
         """Wait until something may serve. Raises an UpstreamError if nothing will, in time."""
         ahead: dict[DeploymentState, float] = {}
-        left_alone: list[DeploymentState] = []
+        left_alone: list[tuple[int, DeploymentState]] = []
         soonest = _LONGEST_TOLD_SECONDS
-        for state in self._remaining():
+        for place, state in self._remaining():
             tried = state.name in self.tried
             wait = self._no_room(state) or state.shut()
             if wait is not None and wait.reason == "open":
                 if not tried:
-                    left_alone.append(state)
+                    left_alone.append((place, state))
                 continue
             seconds = 0.0 if wait is None else wait.seconds
             soonest = min(soonest, seconds)
@@ -284,7 +285,7 @@ class _Course:
                 ahead[state] = self._apart(state, seconds)
         if left_alone and not (ahead and self.tried):
             # Nothing is to fail untried: one after the other is asked all the same.
-            self.forced = _least_bad(left_alone)
+            self.forced = min(left_alone, key=_last_resort)[1]
             return
         now = _now()
         self._back_off([state for state in ahead if state.name in self.tried])
@@ -296,13 +297,13 @@ class _Course:
         full = [s for s in ahead if (room := self._no_room(s)) and room.reason == "full"]
         await self._sleep(min(ahead.values()), full)
 
-    def _remaining(self) -> Iterator[DeploymentState]:
-        """What was not asked yet, or may be asked again."""
-        for model in self._models():
+    def _remaining(self) -> Iterator[tuple[int, DeploymentState]]:
+        """What was not asked yet, or may be asked again, with its model's place in the plan."""
+        for place, model in enumerate(self._models()):
             for state in self.deployments.of(model):
                 tried = self.tried.get(state.name)
                 if tried is None or (tried.again and tried.times <= self._attempts(state)):
-                    yield state
+                    yield place, state
 
     def _back_off(self, again: list[DeploymentState]) -> None:
         """Set when those that failed may be asked again."""
@@ -362,12 +363,14 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _least_bad(states: list[DeploymentState]) -> DeploymentState:
-    """Of those left alone the one that failed least, then the one whose time is over first."""
-    return min(
-        states,
-        key=lambda state: (state.breaker.window.counts().error_ratio, state.breaker.until or 0.0),
-    )
+def _last_resort(left_alone: tuple[int, DeploymentState]) -> tuple[float, ...]:
+    """The order in which to ask what is open: first whose last probe went well, last whose last
+    one failed; then as in the plan; of one model the one that failed least, or whose time is over
+    first."""
+    place, state = left_alone
+    breaker = state.breaker
+    doubt = {True: 0, None: 1, False: 2}[breaker.probed_well]
+    return doubt, place, breaker.window.counts().error_ratio, breaker.until or 0.0
 
 
 def _output_tokens(request: Request) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from math import ceil
 from typing import Literal
 
@@ -14,27 +15,28 @@ from app.telemetry.metrics import Metrics
 
 
 class Gate:
-    """An async context manager around the serving of one request; `most` None lets all in.
-
-    Entering raises Overloaded where the queue is full, or the turn has not come in time.
-    """
+    """Lets `most` requests in at once, all if None. Up to `queue` more wait, with bodies of
+    `queue_bytes` together, each at most so many `seconds`."""
 
     def __init__(
         self,
         most: int | None = None,
         *,
         queue: int = 0,
+        queue_bytes: int = 1 << 28,
         seconds: float = 1,
         metrics: Metrics | None = None,
     ) -> None:
         self._most, self._queue, self._seconds = most, queue, seconds
+        self._queue_bytes, self._queued_bytes = queue_bytes, 0
         self._metrics = metrics
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.inside = 0
 
-    def configure(self, most: int | None, *, queue: int, seconds: float) -> None:
+    def configure(self, most: int | None, *, queue: int, queue_bytes: int, seconds: float) -> None:
         """Other bounds from now on, for those too who wait."""
         self._most, self._queue, self._seconds = most, queue, seconds
+        self._queue_bytes = queue_bytes
         while (most is None or self.inside < most) and (turn := self._next()) is not None:
             self.inside += 1
             turn.set_result(None)
@@ -43,17 +45,30 @@ class Gate:
     def queued(self) -> int:
         return len(self._waiting)
 
-    async def __aenter__(self) -> None:
+    @asynccontextmanager
+    async def place(self, size: int = 0, seconds: float | None = None) -> AsyncIterator[None]:
+        """The serving of one request of `size` bytes, which has so many `seconds` left.
+
+        Entering raises Overloaded where the queue is full, or the turn has not come in time.
+        """
         if self._most is None or self.inside < self._most:
             self.inside += 1
-            return
-        if len(self._waiting) >= self._queue:
+        else:
+            await self._turn(size, self._seconds if seconds is None else seconds)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _turn(self, size: int, seconds: float) -> None:
+        """Wait for a place."""
+        if len(self._waiting) >= self._queue or self._queued_bytes + size > self._queue_bytes:
             raise self._shed("queue_full")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        self._count(1)
+        self._count(1, size)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(min(seconds, self._seconds)):
                 await turn
         except BaseException as error:
             if not turn.done() or turn.cancelled():
@@ -67,10 +82,7 @@ class Gate:
                 raise self._shed("queue_timeout") from None
             raise
         finally:
-            self._count(-1)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._leave()
+            self._count(-1, -size)
 
     def _leave(self) -> None:
         """Hand the place on to who has waited longest, if it is still one."""
@@ -89,7 +101,8 @@ class Gate:
                 return turn
         return None
 
-    def _count(self, change: int) -> None:
+    def _count(self, change: int, size: int) -> None:
+        self._queued_bytes += size
         if self._metrics is not None:
             self._metrics.queued.inc(change)
 

@@ -91,8 +91,8 @@ class Breaker:
     """`on_change` is told each state that it comes to, and why it opens: `errors`, `slow`, `probe`,
     `outlier` or `told`."""
 
-    __slots__ = ("_clock", "_good", "_on_change", "_probing", "_seconds", "_settings", "until",
-                 "window")  # fmt: skip
+    __slots__ = ("_clock", "_good", "_on_change", "_probing", "_seconds", "_settings",
+                 "probed_well", "until", "window")  # fmt: skip
 
     def __init__(
         self,
@@ -107,6 +107,8 @@ class Breaker:
         self.window = Window(settings.window_seconds if settings else 30.0, clock)
         self.until: float | None = None
         """When it may be probed, or may be since; None while closed."""
+        self.probed_well: bool | None = None
+        """How its last probe went; None if there was none since it came to be open."""
         self._seconds = 0.0
         self._probing = False
         self._good = 0
@@ -182,7 +184,9 @@ class Breaker:
             return
         if not good:
             self.open("probe")
+            self.probed_well = False
             return
+        self.probed_well = True
         self._good += 1
         if self._good >= self._settings.probes:
             self.close()
@@ -210,7 +214,7 @@ class Breaker:
 
     def close(self) -> None:
         """Forget all that was met with."""
-        was, self.until = self.until, None
+        was, self.until, self.probed_well = self.until, None, None
         self._probing, self._good, self._seconds = False, 0, 0.0
         self.window.clear()
         if was is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from app.exchange.terms import NOTHING_ASKED, Asked
@@ -33,3 +34,8 @@ class Request:
     """The conversation that the client says this belongs to; also None where nobody asks."""
     cache_control: str | None = None
     """The header of this name; None where nothing is cached."""
+
+    def seconds_left(self) -> float | None:
+        """Of what the client allows; None where it sets no end."""
+        total = self.asked.total_seconds
+        return None if total is None else total - (perf_counter() - self.received)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextvars import Context
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple
 
@@ -74,7 +75,7 @@ _RENEW = _Script(scripts.RENEW)
 
 
 class RedisCounters:
-    """A connection pool and the scripts. Every method raises Unreachable."""
+    """Connections and the scripts. Every method raises Unreachable."""
 
     def __init__(
         self,
@@ -89,28 +90,24 @@ class RedisCounters:
         self._lease_ms = int(lease_seconds * 1000)
         self._known: dict[int, tuple[Sequence[Limit], tuple[str, ...], bytes]] = {}
         self._server: bytes | None = None
-        pool = client.BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=timeout_seconds,
-            protocol=2,
-            socket_timeout=None,
-            socket_connect_timeout=timeout_seconds,
-            # A kept connection may have been closed meanwhile; every script may be sent twice.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-            redis_connect_func=self._connected,
-        )
-        self._client: Any = client.Redis(connection_pool=pool)
+        self._client = self._with_pool(url)
+        self._plain = self._with_pool(url)
+        """For what is no counter: however slow that is, limits have connections."""
         self._waiting: list[tuple[Call, asyncio.Future[Any]]] = []
         self._sender: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
-        await self._client.aclose(close_connection_pool=True)
+        for each in (self._client, self._plain):
+            await each.aclose(close_connection_pool=True)
 
     async def greet(self) -> None:
         """Take the server for the one to count with, whether it knows us or not."""
         self._server = None
         await self._within(self._load())
+
+    async def ping(self) -> None:
+        """Whether the server answers who counts."""
+        await self._within(self._client.ping())
 
     async def reserve(self, how: How, id_: str, limits: Sequence[Limit], ask: Ask) -> Outcome:
         return _outcome(limits, await self._ask(self._reservation(how, id_, limits, ask)))
@@ -181,7 +178,7 @@ class RedisCounters:
         return answers
 
     async def _run(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
+        async with self._plain.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             return list(await pipeline.execute(raise_on_error=False))
@@ -212,7 +209,9 @@ class RedisCounters:
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
         if self._sender is None or self._sender.done():
-            self._sender = asyncio.get_running_loop().create_task(self._send_waiting())
+            # It serves all who wait, and not in the name of the first.
+            loop = asyncio.get_running_loop()
+            self._sender = loop.create_task(self._send_waiting(), context=Context())
         return await future
 
     async def _send_waiting(self) -> None:
@@ -255,6 +254,20 @@ class RedisCounters:
             await self._client.execute_command("SCRIPT", "LOAD", script.text)
 
     # --- the connection ----------------------------------------------------------------------
+
+    def _with_pool(self, url: str) -> Any:
+        pool = client.BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=self._timeout,
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=self._timeout,
+            # A kept connection may have been closed meanwhile; everything may be sent twice.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            redis_connect_func=self._connected,
+        )
+        return client.Redis(connection_pool=pool)
 
     async def _connected(self, connection: Connection) -> None:
         """Greet the server, and refuse one that is not the one we have been counting with: it may

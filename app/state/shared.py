@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any
@@ -87,6 +88,7 @@ class SharedState:
         self._unsure: tuple[str, list[Carried]] | None = None
         self._work = asyncio.Event()
         self._sending = asyncio.Lock()
+        self._checking = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -235,9 +237,20 @@ class SharedState:
             return None
         try:
             return await self._redis.run(commands)
+        except Unreachable:
+            if not self._checking:
+                self._checking = True
+                self._start(self._check())
+            return None
+
+    async def _check(self) -> None:
+        """Whether Redis is away, or only slow with what is no counter."""
+        try:
+            await self._redis.ping()
         except Unreachable as error:
             self._leave(error)
-            return None
+        finally:
+            self._checking = False
 
     def _give_up(self, id_: str, limits: Sequence[Limit], ask: Ask) -> None:
         """It may have been made or not, or may yet be: make sure that it is not."""
@@ -337,8 +350,9 @@ class SharedState:
     # --- in the background -------------------------------------------------------------------
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
+        # Not in the context of the request that finds Redis gone: it serves all, and outlives it.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         # The event loop itself holds tasks only weakly.
-        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
+from app.exchange.record import Record
 from app.state.base import Ask, Limit
 from app.state.redis import RedisCounters
 from app.state.shared import SharedState
+from app.telemetry.logs import current
 from tests.redis_server import RedisServer
 
 DAY = Limit("usd", "usd:day", 1000, time.time() + 86_400)
@@ -102,6 +104,54 @@ async def test_it_is_killed_and_comes_back_without_memory(
         ": this process keeps limits by itself, with one part in 1 of what is left"
     )
     assert said[1].startswith("Redis is back after")
+
+
+async def test_what_goes_on_after_the_request_that_met_it_is_not_logged_as_that_requests(
+    server: RedisServer, process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Noting(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            serves = current.get()
+            told.append((record.getMessage()[:13], serves and serves.request_id))
+            return True
+
+    async def served() -> None:
+        current.set(Record("req_1", 0.0, 0.0))
+        assert await granted(one, "a", 300)
+
+    told: list[tuple[str, str | None]] = []
+    caplog.set_level(logging.WARNING)
+    one = await process()
+    server.kill()
+    with caplog.filtering(Noting()):
+        await asyncio.create_task(served())
+        server.start()
+        await until(lambda: not one.away)
+    assert told == [("Redis is away", "req_1"), ("Redis is back", None)]
+
+
+async def test_what_is_slow_with_other_commands_counts_all_the_same(process: Process) -> None:
+    """Those of the answer cache, of which each takes a connection until it is given up."""
+    one = await process()
+    slow = ("BLPOP", one.key("nothing"), 5)
+    asking = [asyncio.create_task(one.ask([slow])) for _ in range(40)]
+    while not all(task.done() for task in asking):
+        assert await granted(one, f"r{time.monotonic_ns()}", 0)
+        await asyncio.sleep(0.01)
+    assert [task.result() for task in asking] == [None] * 40
+    assert not one.away
+    assert await one.ask([("ECHO", "there")]) == [b"there"]
+
+
+async def test_other_commands_find_out_too_that_it_is_away(
+    server: RedisServer, process: Process
+) -> None:
+    one = await process()
+    server.freeze()
+    assert await one.ask([("PING",)]) is None
+    await until(lambda: one.away, seconds=0.5)
+    server.thaw()
+    await until(lambda: not one.away)
 
 
 async def test_it_freezes_under_load(

@@ -59,7 +59,7 @@ class ChatDoor:
         try:
             with wire.hang_up_cancels(receive):
                 try:
-                    async with self.gate:
+                    async with self.gate.place(len(request.body), request.seconds_left()):
                         reply = await pipeline.chat(request, caller)
                         if isinstance(reply, StreamReply):
                             await wire.send_stream(send, reply)

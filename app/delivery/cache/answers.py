@@ -19,9 +19,9 @@ from app.delivery.cache.entry import Entry, Form, is_worth_keeping
 from app.delivery.cache.likeness import signature
 from app.delivery.cache.memory import Memory
 from app.delivery.cache.nearest import Asked, Nearest, Vector
-from app.delivery.cache.replay import Hit, in_form
+from app.delivery.cache.replay import Hit, given
 from app.delivery.cache.shared import SharedAnswers
-from app.delivery.cache.terms import Question, Terms, question
+from app.delivery.cache.terms import Key, Question, Terms, question
 from app.errors import NotCached
 from app.exchange.record import Cached, Record
 from app.exchange.request import Request
@@ -139,8 +139,7 @@ class AnswerCache:
 
     def keep(self, place: Place, entry: Entry) -> None:
         """Keep an entry here, and tell the other gateways of it in the background."""
-        self.memory.put(place.asked.key, entry)
-        self._on_change(len(self.memory), self.memory.bytes)
+        self._remember(place.asked.key, entry)
         mark = self._mark(place)
         if len(entry.body) <= self.memory.largest and (mark or self._shared):
             self._start(self._spread(place, entry, mark))
@@ -169,11 +168,10 @@ class AnswerCache:
         key = place.asked.key
         mark = self._mark(place)
         with _harmless("the cache could not be read"):
-            if found := self._usable(place, control, self.memory.get(key)):
+            if found := self._usable(key, place, control, self.memory.get(key)):
                 return found
             entry = await self._ask_others(place, mark)
-            if found := self._usable(place, control, entry):
-                self.memory.put(key, found.entry)
+            if found := self._usable(key, place, control, entry):
                 return found
             if mark is not None:
                 return await self._find_similar(place, control, mark)
@@ -181,20 +179,34 @@ class AnswerCache:
 
     def _usable(
         self,
+        key: Key,
         place: Place,
         control: CacheControl,
         entry: Entry | None,
         likeness: float | None = None,
     ) -> Found | None:
-        """An entry that is fresh enough and has the form that is asked for."""
+        """An entry that is fresh enough and has the form that is asked for; it is kept here, if it
+        was not."""
         if entry is None:
             return None
         age = max(self.clock() - entry.stored_at, 0.0)
         most = place.terms.ttl_seconds if control.max_age is None else control.max_age
         if age >= place.terms.ttl_seconds or age > most:
             return None
-        body = in_form(entry, place.request)
-        return None if body is None else Found(entry, body, int(age), likeness)
+        if (found := given(entry, place.request)) is None:
+            return None
+        body, known = found
+        if known is not self.memory.get(key):
+            self._remember(key, known)
+        return Found(known, body, int(age), likeness)
+
+    def _remember(self, key: Key, entry: Entry) -> None:
+        self.memory.put(key, entry)
+        self._on_change(len(self.memory), self.memory.bytes)
+
+    def _oldest(self, place: Place) -> float:
+        """What was answered then, or before, is not given again."""
+        return self.clock() - place.terms.ttl_seconds
 
     async def _ask_others(self, place: Place, mark: bytes | None) -> Entry | None:
         """What Redis knows of the question, and of what is like it."""
@@ -203,28 +215,29 @@ class AnswerCache:
         if mark is None or self._nearest is None:
             return await self._shared.get(place.asked.key)
         group = place.asked.rest
-        since = self._nearest.seen_until(group)
+        since = self._nearest.heard_until(group)
         entry, heard = await self._shared.find(place.asked.key, group, since)
+        oldest = self._oldest(place)
         for one in heard:
-            self._nearest.add(group, one.asked, one.vector, one.at)
+            if one.at > oldest:
+                self._nearest.hear(group, one.asked, one.vector, one.at)
         return entry
 
     async def _find_similar(self, place: Place, control: CacheControl, mark: bytes) -> Found | None:
         nearest, group = self._nearest, place.asked.rest
-        if nearest is None or self._embedder is None or not nearest.knows(group):
+        if nearest is None or self._embedder is None:
+            return None
+        if not nearest.knows(group, self._oldest(place)):
             return None
         assert place.asked.text is not None
         place.vector = await self._embedder.embed(place.asked.text)
         least = place.terms.min_similarity
         for key, likeness in list(nearest.like(group, place.vector, mark, least)):
             entry = self.memory.get(key)
-            if found := self._usable(place, control, entry, likeness):
-                return found
             if entry is None and self._shared is not None:
                 entry = await self._shared.get(key)
-                if found := self._usable(place, control, entry, likeness):
-                    self.memory.put(key, found.entry)
-                    return found
+            if found := self._usable(key, place, control, entry, likeness):
+                return found
         return None
 
     # --- keeping -----------------------------------------------------------------------------
@@ -247,7 +260,7 @@ class AnswerCache:
                 vector = await self._embedder.embed(asked.text, remember=False)
             one = Asked(asked.key, mark)
             if self._nearest is not None:
-                self._nearest.add(asked.rest, one, vector)
+                self._nearest.add(asked.rest, one, vector, entry.stored_at)
             if self._shared is not None:
                 await self._shared.add(asked.rest, one, vector, ttl)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import orjson
@@ -12,6 +12,7 @@ import orjson
 from app.exchange.usage import Usage
 
 Form = Literal["whole", "stream"]
+Wanted = Literal["whole", "stream", "stream without usage"]
 
 _OVERHEAD_BYTES = 512
 """Of an entry in memory, beside its body."""
@@ -24,17 +25,19 @@ _VERSION = 1
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An answer as it was given, naming our model: a whole body, or the events of a stream with
-    that of its usage. `stored_at` in seconds since 1970."""
+    that of its usage. `stored_at` in seconds since 1970. `others` are forms that it was asked for
+    in, and that take long to make."""
 
     form: Form
     body: bytes
     model: str
     usage: Usage | None
     stored_at: float
+    others: Mapping[Wanted, bytes] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        return len(self.body) + _OVERHEAD_BYTES
+        return len(self.body) + sum(map(len, self.others.values())) + _OVERHEAD_BYTES
 
 
 def is_worth_keeping(body: bytes, payload: Mapping[str, Any]) -> bool:

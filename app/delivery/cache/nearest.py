@@ -8,7 +8,7 @@ first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -37,8 +37,11 @@ class Asked(NamedTuple):
 class _Group:
     index: Any
     asked: list[Asked] = field(default_factory=list)
-    known: set[Key] = field(default_factory=set)
-    seen_until: float = 0.0
+    answered: dict[Key, float] = field(default_factory=dict)
+    """When each was, the last time."""
+    oldest: float = field(kw_only=True)
+    """None was answered before this."""
+    heard_until: float = 0.0
 
 
 class Nearest:
@@ -55,29 +58,48 @@ class Nearest:
     def __len__(self) -> int:
         return self._count
 
-    def knows(self, group: Key) -> bool:
-        """Whether anything was asked in a group."""
-        return group in self._groups
-
-    def seen_until(self, group: Key) -> float:
-        """The latest time of what others added to a group and this process has heard of."""
-        found = self._groups.get(group)
-        return 0.0 if found is None else found.seen_until
-
-    def add(self, group: Key, asked: Asked, vector: Vector, at: float = 0.0) -> None:
-        """Add a question; known ones stay as they are. `at` is when others added it."""
+    def knows(self, group: Key, since: float) -> bool:
+        """Whether anything in a group was answered since then. What was before is forgotten."""
         found = self._groups.get(group)
         if found is None:
-            found = self._groups[group] = _Group(faiss.IndexFlatIP(len(vector)))
+            return False
+        if since < found.oldest:
+            return True
+        old = [row for row, one in enumerate(found.asked) if found.answered[one.key] <= since]
+        if len(old) == len(found.asked):
+            del self._groups[group]
+            self._count -= len(old)
+            return False
+        if old:
+            self._forget(found, old)
+        found.oldest = min(found.answered.values())
+        return True
+
+    def heard_until(self, group: Key) -> float:
+        """The latest time of what others added to a group and this process has heard of."""
+        found = self._groups.get(group)
+        return 0.0 if found is None else found.heard_until
+
+    def hear(self, group: Key, asked: Asked, vector: Vector, at: float) -> None:
+        """Add a question that others were asked."""
+        self.add(group, asked, vector, at)
+        self._groups[group].heard_until = max(self._groups[group].heard_until, at)
+
+    def add(self, group: Key, asked: Asked, vector: Vector, at: float) -> None:
+        """Add a question that was answered `at` a time, or note that a known one was again."""
+        found = self._groups.get(group)
+        if found is None:
+            found = self._groups[group] = _Group(faiss.IndexFlatIP(len(vector)), oldest=at)
         self._groups.move_to_end(group)
-        found.seen_until = max(found.seen_until, at)
-        if asked.key in found.known:
+        if asked.key in found.answered:
+            found.answered[asked.key] = max(found.answered[asked.key], at)
             return
         if len(found.asked) >= self._most_in_group:
-            self._halve(found)
+            self._forget(found, range(len(found.asked) - len(found.asked) // 2))
         found.index.add(np.ascontiguousarray(vector, dtype=np.float32).reshape(1, -1))
         found.asked.append(asked)
-        found.known.add(asked.key)
+        found.answered[asked.key] = at
+        found.oldest = min(found.oldest, at)
         self._count += 1
         while self._count > self._max_vectors and len(self._groups) > 1:
             _, gone = self._groups.popitem(last=False)
@@ -101,12 +123,8 @@ class Nearest:
             if found.asked[row].signature == signature:
                 yield found.asked[row].key, float(similarity)
 
-    def _halve(self, group: _Group) -> None:
-        """Forget the older half of a group."""
-        kept = len(group.asked) // 2
-        vectors = group.index.reconstruct_n(group.index.ntotal - kept, kept)
-        self._count -= len(group.asked) - kept
-        group.index = faiss.IndexFlatIP(group.index.d)
-        group.index.add(vectors)
-        group.asked = group.asked[-kept:]
-        group.known = {one.key for one in group.asked}
+    def _forget(self, group: _Group, rows: Sequence[int]) -> None:
+        group.index.remove_ids(np.array(rows, dtype=np.int64))  # those behind move up
+        for row in reversed(rows):
+            del group.answered[group.asked.pop(row).key]
+        self._count -= len(rows)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.catalog.model import Model
-from app.delivery.cache.entry import Entry
+from app.delivery.cache.entry import Entry, Wanted
 from app.exchange.record import Record
 from app.exchange.request import Request
 from app.wire.chat_forms import stream_of, whole_of, without_usage
@@ -36,11 +36,25 @@ class Hit:
             begin = end
 
 
-def in_form(entry: Entry, request: Request) -> bytes | None:
-    """The body of an entry as a request asks for it; None if it would lose something by that."""
-    if not request.stream:
-        return entry.body if entry.form == "whole" else whole_of(entry.body)
+def given(entry: Entry, request: Request) -> tuple[bytes, Entry] | None:
+    """The body of an entry as a request asks for it, and the entry, which may know it from now on;
+    None if it would lose something by that."""
+    asked: Wanted = "whole"
+    if request.stream:
+        asked = "stream" if request.include_usage else "stream without usage"
+    if asked == entry.form:
+        return entry.body, entry
+    if (known := entry.others.get(asked)) is not None:
+        return known, entry
+    body = _made(entry, asked)
+    if body is None or entry.form == "whole":
+        return None if body is None else (body, entry)
+    # A stream has an event a word: to read all of them again takes milliseconds.
+    return body, replace(entry, others={**entry.others, asked: body})
+
+
+def _made(entry: Entry, asked: Wanted) -> bytes | None:
+    if asked == "whole":
+        return whole_of(entry.body)
     events = entry.body if entry.form == "stream" else stream_of(entry.body)
-    if events is None or request.include_usage:
-        return events
-    return without_usage(events)
+    return events if events is None or asked == "stream" else without_usage(events)

@@ -19,8 +19,8 @@ from app.delivery.cache.terms import Key
 from app.state.base import Commands
 
 MOST_BYTES = 1024 * 1024
-"""Of an answer that is shared. The same connections count limits, within a short time-out: one that
-is too long on its way would have Redis taken for away."""
+"""Of an answer that is shared. All have one short time-out, and Redis does one thing after another:
+limits would wait for it as well."""
 _KEY_BYTES, _SIGNATURE_BYTES = 16, 8
 _MOST_IN_GROUP = 1_000
 _CLOCKS_DIFFER_SECONDS = 5.0

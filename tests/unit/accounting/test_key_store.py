@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import select
 
+from app.accounting import key_watch
 from app.accounting.database import Database
 from app.accounting.key_account import account
 from app.accounting.key_opening import may_hold_keys
@@ -264,6 +265,32 @@ async def test_a_flood_of_wrong_keys_is_one_look(caplog: pytest.LogCaptureFixtur
         assert "no route" not in caplog.text
         assert caplog.text.count("can't be read (ConnectionError)") == 1
         store.gone = False
+        await watch.refresh()
+
+
+async def test_a_database_that_is_slow_is_none_that_has_no_such_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Slow(Counting):
+        async def since(self, version: int) -> list[object]:
+            await answers.wait()
+            return await super().since(version)
+
+    store, answers = Slow(), asyncio.Event()
+
+    async def open_() -> Counting:
+        return store
+
+    answers.set()
+    watch = KeyWatch(Keyring(HASHER, {}), open_)  # type: ignore[arg-type]
+    async with watch.running():
+        await watch.refresh()
+        answers.clear()
+        monkeypatch.setattr(key_watch, "_WAIT_SECONDS", 0.01)
+        with pytest.raises(KeysUnavailable):
+            await watch.refresh()
+        answers.set()
+        monkeypatch.undo()
         await watch.refresh()
 
 

@@ -15,9 +15,10 @@ from app.delivery.attempt import Opened
 from app.delivery.continuation import Continuing, is_plain, text_of, with_prefix
 from app.exchange.reply import StreamReply
 from app.exchange.request import Request
-from app.wire import openai_chat
+from app.wire import openai_chat, sse
 from tests.unit.delivery.fakes import World, model, parsed
 
+ONE = model("one")
 PLAIN: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Count."}]}
 
 
@@ -122,3 +123,79 @@ async def test_the_time_of_the_one_that_broke_is_not_that_of_the_next(
     assert (b"Yes." in told and b"[DONE]" in told) if goes_on else b"upstream_cut" in told
     assert reply.deadline is not None
     assert reply.deadline > now() + 5 if goes_on else reply.deadline <= now()
+
+
+async def broken(world: World) -> Opened:
+    """A stream of plain text that breaks off."""
+    world["up"].script.append((200, {}, FIRST + event({"content": "One, "})))
+    opened = await world.ask(ONE, stream=True)
+    assert isinstance(opened, Opened)
+    return opened
+
+
+async def test_comments_come_while_the_next_model_has_not_begun() -> None:
+    world = World()
+    world.configure(ONE)
+    thought = asyncio.Event()
+
+    async def following(rest: Request) -> tuple[Opened, str] | None:
+        await thought.wait()
+        found = await world.ask(ONE, stream=True)
+        return (found, "one") if isinstance(found, Opened) else None
+
+    outcomes: list[str] = []
+    relay = Continuing(
+        parsed(stream=True), await broken(world), following,
+        noted=lambda part, outcome: None, ended=outcomes.append, comment_seconds=0.001,
+    )  # fmt: skip
+    comments, told = 0, b""
+    async with asyncio.timeout(5):
+        async for block in relay.events():
+            comments += block == sse.KEEP_ALIVE
+            told += block
+            if comments == 3:
+                thought.set()
+    relay.close()
+    assert b"Yes." in told
+    assert outcomes == ["ok"]
+
+
+@pytest.mark.parametrize("in_the_same_moment", [False, True])
+async def test_who_leaves_while_the_next_model_is_asked_leaves_nobody_at_work(
+    *, in_the_same_moment: bool
+) -> None:
+    world = World()
+    world.configure(ONE)
+    begun: list[Opened] = []
+    what_happened: list[str] = []
+
+    async def following(rest: Request) -> tuple[Opened, str] | None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            what_happened.append("cancelled")
+            if not in_the_same_moment:
+                raise
+        found = await world.ask(ONE, stream=True)
+        assert isinstance(found, Opened)
+        begun.append(found)
+        return found, "one"
+
+    relay = Continuing(
+        parsed(stream=True), await broken(world), following,
+        noted=lambda part, outcome: what_happened.append(f"noted {outcome}"),
+        ended=lambda outcome: what_happened.append(f"ended {outcome}"), comment_seconds=0.001,
+    )  # fmt: skip
+    comments = 0
+    async for block in relay.events():
+        comments += block == sse.KEEP_ALIVE
+        if comments == 2:
+            break
+    relay.close()
+    relay.close()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    after = ["cancelled", *(["noted client_gone"] * in_the_same_moment), "ended client_gone"]
+    assert what_happened == ["noted cut", *after], "booked when nobody is at work any more"
+    assert all(getattr(one.answer, "closed", False) for one in begun)
+    assert len(begun) == in_the_same_moment

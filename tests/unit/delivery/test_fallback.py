@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from app.catalog.model import Deployment, DeploymentLimits, Model
 from app.delivery.attempt import Opened, Whole
-from app.delivery.deployment import Seat, UpstreamPolicy
+from app.delivery.deployment import DeploymentState, Seat, UpstreamPolicy
 from app.delivery.fallback import deliver
+from app.delivery.health import BreakerSettings
 from app.delivery.relay import Relay
 from app.errors import (
     ConnectFailed,
@@ -260,7 +261,7 @@ async def test_one_whose_breaker_is_open_is_passed_over(world: World) -> None:
     assert world.tried == ["b"]
 
 
-async def test_when_all_are_open_the_least_bad_is_asked_all_the_same(world: World) -> None:
+async def test_when_all_are_open_one_is_asked_all_the_same(world: World) -> None:
     world["a"].standing = world["b"].standing = 503
     for _ in range(4):
         with pytest.raises(UpstreamServerError):
@@ -287,6 +288,46 @@ async def test_the_next_model_is_asked_before_one_that_is_open(world: World) -> 
     assert world.tried == ["a", "b", "one"], "at last, rather than failing without a try"
 
 
+def opened(world: World, *names: str) -> list[DeploymentState]:
+    states = [state for name in names if (state := world.deployments.get(name)) is not None]
+    for state in states:
+        state.breaker.open("errors")
+    return states
+
+
+async def test_of_those_that_are_open_the_plans_first_model_is_asked_first(world: World) -> None:
+    """That another one failed less, or its time is over sooner, is not worth another model."""
+    first = opened(world, "one", "a", "b")[0]
+    first.breaker.window.add(failed=True, slow=False)
+    first.breaker.until = (first.breaker.until or 0) + 1
+    await world.ask(ONE, TWO)
+    assert world.tried == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "served_by"),
+    [
+        (None, None, "one"),
+        (None, True, "other"),
+        (None, False, "one"),
+        (False, None, "other"),
+        (False, True, "other"),
+        (False, False, "one"),
+        (True, True, "one"),
+    ],
+)
+async def test_of_those_that_are_open_one_whose_probe_went_better_is_asked_before(
+    first: bool | None, second: bool | None, served_by: str
+) -> None:
+    world = World(UpstreamPolicy(BreakerSettings(probes=2), retries=QUICK))
+    world.configure(ONE, OTHER)
+    for state, well in zip(opened(world, "one", "fine"), (first, second), strict=True):
+        if well is not None:
+            state.breaker.probed(good=well)
+    await world.ask(ONE, OTHER)
+    assert world.record.model == served_by
+
+
 async def test_a_hurried_client_opens_no_breaker(world: World) -> None:
     world["up"].standing = UpstreamTimeout("late")
     for _ in range(20):
@@ -307,6 +348,38 @@ async def test_retries_are_held_to_their_budget(world: World) -> None:
         with pytest.raises(UpstreamServerError):
             await world.ask(calm)
     assert 100 + 20 <= len(world["up"].asked) <= 100 + 20 + 10 + 5
+
+
+async def test_a_retry_that_is_not_sent_takes_nothing_from_its_deployments_limits(
+    world: World,
+) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(requests_per_minute=4)))
+    world.configure(narrow)
+    state = world.deployments.get("a")
+    assert state is not None
+    while state.budget.withdraw():
+        pass
+    world["a"].standing = 503
+    for _ in range(2):
+        with pytest.raises(UpstreamServerError):
+            await world.ask(narrow)
+    world["a"].standing = None
+    for _ in range(2):
+        await world.ask(narrow)
+    assert len(world["a"].asked) == 4
+
+
+async def test_a_retry_that_finds_no_room_costs_nothing_of_the_budget(world: World) -> None:
+    narrow = model("narrow", place("a", DeploymentLimits(requests_per_minute=1)))
+    world.configure(narrow)
+    world["a"].standing = 503
+    state = world.deployments.get("a")
+    assert state is not None
+    before = state.budget.left
+    with pytest.raises(UpstreamServerError):
+        await world.ask(narrow, terms=Terms(retries=Retries(base_seconds=0.001, wait_seconds=0)))
+    assert state.budget.left >= before
+    assert len(world["a"].asked) == 1
 
 
 # --- limits of a deployment ------------------------------------------------------------------

@@ -20,13 +20,13 @@ async def settle() -> None:
 class Guest:
     """A request that stays inside until it is told to go."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, size: int = 0) -> None:
         self.go = asyncio.Event()
         self.inside = False
-        self.task = asyncio.ensure_future(self._visit(gate))
+        self.task = asyncio.ensure_future(self._visit(gate, size))
 
-    async def _visit(self, gate: Gate) -> None:
-        async with gate:
+    async def _visit(self, gate: Gate, size: int) -> None:
+        async with gate.place(size):
             self.inside = True
             await self.go.wait()
 
@@ -45,7 +45,7 @@ async def test_the_queue_is_served_in_order_and_its_end_is_turned_away() -> None
     assert [guest.inside for guest in guests] == [True, False, False]
     assert metrics.registry.get_sample_value("pointsman_requests_queued") == 2
     with pytest.raises(Overloaded) as caught:
-        async with gate:
+        async with gate.place():
             pass
     assert dict(caught.value.headers) == {"retry-after": "30"}
     assert shed(metrics, "queue_full") == 1
@@ -63,7 +63,7 @@ async def test_who_waits_too_long_is_turned_away() -> None:
     first = Guest(gate)
     await settle()
     with pytest.raises(Overloaded):
-        async with gate:
+        async with gate.place():
             pass
     assert shed(metrics, "queue_timeout") == 1
     first.go.set()
@@ -120,7 +120,7 @@ async def test_other_bounds_pass_over_who_is_just_hanging_up() -> None:
     first, second = Guest(gate), Guest(gate)
     await settle()
     second.task.cancel()
-    gate.configure(None, queue=5, seconds=30)
+    gate.configure(None, queue=5, queue_bytes=100, seconds=30)
     first.go.set()
     await settle()
     assert (gate.inside, gate.queued) == (0, 0)
@@ -131,7 +131,7 @@ async def test_a_failure_inside_gives_the_place_back() -> None:
     gate = Gate(1, queue=0, seconds=1)
     for _ in range(3):
         with pytest.raises(RuntimeError):
-            async with gate:
+            async with gate.place():
                 raise RuntimeError
     assert gate.inside == 0
 
@@ -151,10 +151,10 @@ async def test_other_bounds_hold_for_those_who_wait_too() -> None:
     gate = Gate(1, queue=5, seconds=30)
     guests = [Guest(gate) for _ in range(4)]
     await settle()
-    gate.configure(3, queue=5, seconds=30)
+    gate.configure(3, queue=5, queue_bytes=100, seconds=30)
     await settle()
     assert [guest.inside for guest in guests] == [True, True, True, False]
-    gate.configure(1, queue=5, seconds=30)
+    gate.configure(1, queue=5, queue_bytes=100, seconds=30)
     for guest in guests[:2]:
         guest.go.set()
     await settle()
@@ -165,3 +165,45 @@ async def test_other_bounds_hold_for_those_who_wait_too() -> None:
     guests[3].go.set()
     await guests[3].task
     assert (gate.inside, gate.queued) == (0, 0)
+
+
+async def test_nobody_waits_longer_than_its_request_may_take() -> None:
+    metrics = Metrics(CollectorRegistry())
+    gate = Gate(1, queue=5, seconds=30, metrics=metrics)
+    first = Guest(gate)
+    await settle()
+    for left in (0.01, 0.0, -1.0):
+        with pytest.raises(Overloaded):
+            async with asyncio.timeout(5), gate.place(seconds=left):
+                pass
+    assert shed(metrics, "queue_timeout") == 3
+    first.go.set()
+    await first.task
+    assert (gate.inside, gate.queued) == (0, 0)
+
+
+async def test_the_queue_is_bounded_by_what_it_holds_too() -> None:
+    metrics = Metrics(CollectorRegistry())
+    gate = Gate(1, queue=5, queue_bytes=100, seconds=30, metrics=metrics)
+    guests = [Guest(gate, size=1_000)]  # who need not wait is not weighed
+    await settle()
+    guests += [Guest(gate, size=60), Guest(gate, size=40)]
+    await settle()
+    with pytest.raises(Overloaded):
+        async with gate.place(1):
+            pass
+    assert shed(metrics, "queue_full") == 1
+    guests[1].task.cancel()
+    await settle()
+    guests.append(Guest(gate, size=60))
+    await settle()
+    assert gate.queued == 2
+    for guest in guests:
+        guest.go.set()
+    await settle()
+    assert [guest.inside for guest in guests] == [True, False, True, True]
+    assert (gate.inside, gate.queued) == (0, 0)
+    async with gate.place():
+        with pytest.raises(Overloaded):
+            async with gate.place(101):  # it would never find room
+                pass

@@ -37,8 +37,9 @@ async def _packed(request: web.Request) -> web.Response:
 
 
 async def _declared(request: web.Request) -> web.StreamResponse:
-    """A body of a declared length that comes slowly, or stops on its way."""
-    response = web.StreamResponse(headers={"content-length": "30"})
+    """A body of a declared length that comes slowly, or stops on its way; or of none."""
+    declared = {} if request.path == "/slow-chunked" else {"content-length": "30"}
+    response = web.StreamResponse(headers=declared)
     await response.prepare(request)
     for _ in range(3):
         await response.write(b"x" * 10)
@@ -55,6 +56,7 @@ async def base_url() -> AsyncIterator[str]:
     app.router.add_post("/endless", _chunked)
     app.router.add_post("/stalled", _declared)
     app.router.add_post("/slow", _declared)
+    app.router.add_post("/slow-chunked", _declared)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -140,6 +142,16 @@ async def test_a_body_of_known_length_may_take_longer_than_it_may_be_idle(base_u
     async with HTTPClient() as client:
         answer = await HTTPUpstream("u", base_url, {}, times, client).post("/slow", b"{}")
         assert await answer.read() == b"x" * 30
+
+
+@pytest.mark.parametrize("path", ["/slow", "/slow-chunked"])
+async def test_a_body_that_drips_is_ended_by_the_total_time_alone(base_url: str, path: str) -> None:
+    times = Timeouts(connect=1, first_byte=0.25, idle=0.25, total=0.3)
+    async with HTTPClient() as client:
+        answer = await HTTPUpstream("u", base_url, {}, times, client).post(path, b"{}")
+        with pytest.raises(UpstreamTimeout):
+            await answer.read()
+        assert asyncio.get_running_loop().time() >= answer.deadline
 
 
 async def test_a_key_that_cannot_be_sent_is_the_upstreams_failure(base_url: str) -> None:

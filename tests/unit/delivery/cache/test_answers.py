@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.accounting.caller import Caller
+from app.delivery.cache import replay
 from app.delivery.cache.answers import Place
 from app.delivery.cache.replay import Hit
 from app.errors import NotCached
@@ -147,6 +148,20 @@ async def test_nothing_is_encoded_in_vain(world: Make) -> None:
     assert one.encoder.encoded == ["a question"]
 
 
+async def test_old_questions_are_not_in_the_way_of_one_that_has_an_answer(world: Make) -> None:
+    one = world(kind="semantic", min_similarity=0.9, ttl_seconds=60)
+    for number in range(20):  # each the nearest to what is asked in the end
+        await one.ask("a" * number + " word aaa", control="no-cache")
+    one.now += 50
+    await one.ask("the word aaaaaa", control="no-cache")
+    one.now += 10
+    assert await one.ask("a word aaa") == "hit similar: the word aaaaaa"
+    one.now += 50
+    before = len(one.encoder.encoded)
+    assert await one.ask("a word aaa", control="no-store") == "miss"
+    assert len(one.encoder.encoded) == before, "nothing is left that could be like it"
+
+
 async def test_a_failing_encoder_is_a_miss(world: Make) -> None:
     one = world(kind="semantic")
     await one.ask("the word aaa")
@@ -186,6 +201,25 @@ async def test_a_stream_is_replayed(world: Make) -> None:
     assert isinstance(hit, Hit)
     assert b'"prompt_tokens":3' in hit.body
     assert (await one.ask()) == "hit exact: Hi"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stream_is_read_once_for_each_form_that_it_is_given_in(
+    world: Make, monkeypatch: pytest.MonkeyPatch, *, stream: bool
+) -> None:
+    one = world()
+    await keep_stream(one)
+    alone = one.cache.memory.bytes
+    first = await one.look(stream=stream)
+    assert isinstance(first, Hit)
+    assert one.cache.memory.bytes == alone + len(first.body), "it takes room"
+    for name in ("whole_of", "without_usage"):
+        monkeypatch.setattr(replay, name, None)
+    again = await one.look(stream=stream)
+    assert isinstance(again, Hit)
+    assert again.body == first.body
+    one.cache.memory.drop(next(iter(one.cache.memory._entries)))
+    assert one.cache.memory.bytes == 0
 
 
 async def test_a_whole_answer_is_streamed(world: Make) -> None:

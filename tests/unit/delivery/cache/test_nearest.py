@@ -29,39 +29,59 @@ def found(nearest: Nearest, group: bytes, angle: float, least: float = 0.9) -> l
 def test_the_most_alike_first_and_only_with_the_same_signature() -> None:
     nearest = Nearest(100)
     for number, angle in enumerate((0.0, 0.1, 0.2, 1.5)):
-        nearest.add(b"g", asked(number), vector(angle))
-    nearest.add(b"g", asked(9, b"other..."), vector(0.2))
-    nearest.add(b"h", asked(8), vector(0.2))
+        nearest.add(b"g", asked(number), vector(angle), 1)
+    nearest.add(b"g", asked(9, b"other..."), vector(0.2), 1)
+    nearest.add(b"h", asked(8), vector(0.2), 1)
     assert found(nearest, b"g", 0.21) == [2, 1, 0]
     assert found(nearest, b"g", 0.21, least=0.99) == [2, 1]
     assert found(nearest, b"none", 0.21) == []
-    assert not nearest.knows(b"none")
+    assert not nearest.knows(b"none", 0)
 
 
 def test_a_known_question_is_one() -> None:
     nearest = Nearest(100)
-    for _ in range(3):
-        nearest.add(b"g", asked(1), vector(0), at=5.0)
-    nearest.add(b"g", asked(1), vector(0), at=4.0)
-    assert (len(nearest), nearest.seen_until(b"g"), nearest.seen_until(b"h")) == (1, 5.0, 0.0)
+    for at in (5.0, 5.0, 4.0):
+        nearest.hear(b"g", asked(1), vector(0), at)
+    nearest.add(b"g", asked(1), vector(0), 7.0)
+    assert (len(nearest), nearest.heard_until(b"g"), nearest.heard_until(b"h")) == (1, 5.0, 0.0)
 
 
 def test_groups_not_looked_into_go_first() -> None:
     nearest = Nearest(3)
-    for number, group in enumerate((b"a", b"b", b"c")):
-        nearest.add(group, asked(number), vector(0))
+    groups = (b"a", b"b", b"c", b"d")
+    for number, group in enumerate(groups[:3]):
+        nearest.add(group, asked(number), vector(0), 1)
     assert found(nearest, b"a", 0) == [0]
-    nearest.add(b"d", asked(9), vector(0))
-    assert [nearest.knows(group) for group in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
+    nearest.add(b"d", asked(9), vector(0), 1)
+    assert [nearest.knows(group, 0) for group in groups] == [True, False, True, True]
     assert len(nearest) == 3
 
 
 def test_a_large_group_forgets_its_older_half() -> None:
     nearest = Nearest(10)
     for number in range(11):
-        nearest.add(b"g", asked(number), vector(number / 100))
+        nearest.add(b"g", asked(number), vector(number / 100), 1)
     assert len(nearest) == 6
     assert sorted(found(nearest, b"g", 0.1)) == [5, 6, 7, 8, 9, 10]
+
+
+def test_what_is_too_old_to_be_given_again_is_forgotten() -> None:
+    nearest = Nearest(100)
+    for number in range(40):  # more than are tried, and the most alike
+        nearest.add(b"g", asked(number), vector(0), number)
+    nearest.add(b"g", asked(50), vector(0.1), 50)
+    nearest.add(b"g", asked(3), vector(0), 51)  # it was asked again
+    nearest.add(b"h", asked(60), vector(0), 20)
+    assert nearest.knows(b"g", 39)
+    assert found(nearest, b"g", 0) == [3, 50]
+    assert len(nearest) == 3
+    assert found(nearest, b"g", 0.1) == [50, 3]
+    assert not nearest.knows(b"h", 20)
+    assert len(nearest) == 2
+    assert not nearest.knows(b"g", 51)
+    assert len(nearest) == 0
+    nearest.add(b"g", asked(3), vector(0), 60)
+    assert found(nearest, b"g", 0) == [3]
 
 
 def entry(size: int) -> Entry:
