@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES = 64 * 1024
 _BUFFER_BYTES = 256 * 1024
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except HttpParserError:  # also an offer to speak something else
+        except (HttpParserError, HttpParserUpgrade):
             self._fail(NotHTTP())
             return
         if not incoming.status and not incoming.complete:

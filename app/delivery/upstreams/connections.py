@@ -66,11 +66,12 @@ class Connections:
             self._open.add(connection)
         return connection
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
         for connection in list(self._open):
             connection.abort()
+        await asyncio.sleep(0)  # they end in the loop's next round
 
     async def _context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -51,7 +51,7 @@ class HTTPClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.connections.close()
+        await self.connections.close()
 
 
 class HTTPUpstream:
