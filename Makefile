@@ -45,7 +45,7 @@ check: $(STAMP) ## Lint, types, import order
 	@$(VENV)/bin/lint-imports --no-cache
 
 test: check ## Run every test
-	@$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
+	@$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 bench: $(STAMP) ## Measure speed and memory against a direct connection (LITELLM=python adds the peer)
 	@$(VENV)/bin/python -m benchmarks.run $(if $(LITELLM),--litellm-python $(LITELLM))

@@ -70,7 +70,7 @@ def _of_status(
             late.again = True
             return late
         case 429:
-            wait = headers.get("Retry-After")
+            wait = headers.get("retry-after")
             return UpstreamRateLimited(
                 f"Upstream `{name}` is over its rate limit (429).",
                 headers=[("retry-after", wait)] if wait and _is_plain(wait) else [],

@@ -27,6 +27,7 @@ application(load(Path("configs/demo.yaml")))
 
 def test_serving_with_the_default_encoder_needs_no_heavy_library() -> None:
     heavy = {"torch", "sentence_transformers", "transformers", "scipy", "sklearn", "matplotlib"}
+    heavy |= {"aiohttp"}  # of tests and benchmarks
     heavy |= {"redis"}  # only with `redis:` in the YAML
     heavy |= {"google", "requests"}  # of OpenTelemetry's exporter: only with `tracing:`
     modules = imported_by(SERVE)

@@ -14,6 +14,7 @@ class Answer(Protocol):
 
     status: int
     headers: Mapping[str, str]
+    """By names in lower case."""
     deadline: float
     """On the loop's clock: when the upstream's total time is over."""
 

@@ -1,22 +1,24 @@
-"""Upstreams over HTTP, by aiohttp: one shared client, its errors translated at this door.
+"""Upstreams over HTTP/1.1: a request out, an answer in, and every failure as one of our errors.
 
-aiohttp rather than httpx: measured, httpx costs ten times the rest of the gateway together.
+The client is small and our own, for what a general one costs a request (docs/decisions/
+0010-transport.md). What it leaves out, such as redirects, cookies and retries, a gateway must not
+do, or does elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Mapping
-from contextvars import ContextVar
-from typing import Any
-from weakref import WeakSet
+import re
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import TypeVar
 
-import aiohttp
-from aiohttp.connector import Connection
 from yarl import URL
 
 from app.delivery.upstreams.base import Timeouts
+from app.delivery.upstreams.connection import Broken, Connection, Incoming, NotHTTP, Origin
+from app.delivery.upstreams.connections import Connections
 from app.delivery.upstreams.place import place_of
+from app.delivery.upstreams.unpacking import BadlyPacked, Inflating, unpacking
 from app.errors import (
     ConnectFailed,
     MalformedReply,
@@ -29,66 +31,27 @@ from app.exchange.trace import outgoing
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """Of an answer that is not streamed, once inflated: images and audio of several choices fit."""
-_READ_BUFFER_BYTES = 256 * 1024
 _STALE_SECONDS = 0.15
 """A kept connection that breaks later than this after sending may have delivered the request."""
 _DRAIN_SECONDS = 1.0
 _SECRET_CHARACTERS = 8
-
-_reused: ContextVar[bool] = ContextVar("reused", default=False)
-"""Whether the connection that this task got last had served before."""
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Notes whether a connection is new: aiohttp's errors do not say."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._used: WeakSet[asyncio.Protocol] = WeakSet()
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Any],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> Connection:
-        _reused.set(False)
-        connection = await super().connect(req, traces, timeout)
-        protocol = connection.protocol
-        if protocol is not None:
-            _reused.set(protocol in self._used)
-            self._used.add(protocol)
-        return connection
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+T = TypeVar("T")
+_FAULTS = (Broken, NotHTTP, BadlyPacked, TimeoutError)
 
 
 class HTTPClient:
-    """The one HTTP client that all upstreams share; open while its context is."""
-
-    session: aiohttp.ClientSession
+    """The connections that all upstreams share; open while its context is."""
 
     def __init__(self) -> None:
-        # The event loop itself holds tasks only weakly.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections = Connections()
 
     async def __aenter__(self) -> HTTPClient:
-        self.session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, ttl_dns_cache=60, keepalive_timeout=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Deadlines are kept per upstream, by HTTPUpstream.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            skip_auto_headers=("Accept-Encoding", "User-Agent", "Accept"),
-            read_bufsize=_READ_BUFFER_BYTES,
-        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.session.close()
-
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something to its end that nobody waits for."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self.connections.close()
 
 
 class HTTPUpstream:
@@ -112,8 +75,11 @@ class HTTPUpstream:
         self.timeouts = timeouts
         self.client = client
         self.place = place_of(base_url, provider)
-        self._base_url = base_url.rstrip("/")
+        url = URL(base_url)
+        self._origin = Origin(url.scheme == "https", url.raw_host or "", url.port or 80)
+        self._path = url.raw_path.rstrip("/")
         self._headers = {
+            "Host": url.host_port_subcomponent or "",
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "identity",
@@ -125,103 +91,124 @@ class HTTPUpstream:
             for value in credentials.values()
             if len(secret := value.removeprefix("Bearer ")) >= _SECRET_CHARACTERS
         )
-        self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
-        self._urls: dict[str, URL] = {}
+        self._heads: dict[str, bytes] = {}
+        """Request line and headers by path, but for what is different each time."""
 
     async def post(self, path: str, body: bytes, timeouts: Timeouts | None = None) -> HTTPAnswer:
-        started = asyncio.get_running_loop().time()
-        limits = self._limits
-        if timeouts is None:
-            timeouts = self.timeouts
-        elif timeouts.connect != self.timeouts.connect:
-            limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
+        times = self.timeouts if timeouts is None else timeouts
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        head = self._head(path, len(body))
+        connection = self.client.connections.take(self._origin)
+        if connection is None:
+            connection = await self._connected(times)
+        reused = connection.served
+        answer = HTTPAnswer(self, connection.send(head, body, loop), started, times, loop)
         try:
-            # aiohttp's own total timeout would also cover the body of a stream.
-            async with asyncio.timeout(min(timeouts.first_byte, timeouts.total)):
-                response = await self.client.session.post(
-                    self._url(path),
-                    data=body,
-                    headers={**self._headers, **sent}
-                    if (sent := outgoing.get())
-                    else self._headers,
-                    allow_redirects=False,
-                    timeout=limits,
-                )
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            waited = asyncio.get_running_loop().time() - started
-            if _reused.get() and waited < _STALE_SECONDS and _is_break(error):
-                raise StaleConnection(f"Upstream `{self.name}` broke the connection.") from error
-            raise self.translated(error) from error
-        return HTTPAnswer(self, response, started, timeouts)
+            await answer.arrive()
+        except UpstreamCut as error:
+            if reused and loop.time() - started < _STALE_SECONDS:
+                raise StaleConnection(error.message) from error
+            raise
+        return answer
 
     def mentions_secret(self, body: bytes) -> bool:
         return any(secret in body for secret in self._secrets)
 
-    def _url(self, path: str) -> URL:
-        url = self._urls.get(path)
-        if url is None:
-            url = self._urls[path] = URL(self._base_url + path)
-        return url
+    async def _connected(self, times: Timeouts) -> Connection:
+        """Raises ConnectFailed; UpstreamTimeout where even the answer should have come by then."""
+        limit = min(times.first_byte, times.total)
+        try:
+            async with asyncio.timeout(min(times.connect, limit)):
+                return await self.client.connections.connect(self._origin)
+        except TimeoutError as error:
+            if limit < times.connect:
+                raise self.translated(error) from error
+            raise ConnectFailed(f"Upstream `{self.name}` can't be reached.") from error
+        except (OSError, UnicodeError) as error:
+            raise ConnectFailed(f"Upstream `{self.name}` can't be reached.") from error
 
-    def translated(self, error: Exception) -> UpstreamError:
-        """Our error for one of aiohttp's or the system's; neither addresses nor the library's
-        wording go to clients."""
+    def _head(self, path: str, length: int) -> bytes:
+        """All before the body. Raises ConnectFailed for a header that can't be sent."""
+        head = self._heads.get(path)
+        if head is None:
+            line = f"POST {self._path}{path} HTTP/1.1\r\n".encode("ascii")
+            head = self._heads[path] = line + self._lines(self._headers)
+        more = self._lines(sent) if (sent := outgoing.get()) else b""
+        return b"%bContent-Length: %d\r\n%b\r\n" % (head, length, more)
+
+    def _lines(self, headers: Mapping[str, str]) -> bytes:
+        for name, value in headers.items():
+            if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+                raise ConnectFailed(f"Upstream `{self.name}` has no usable headers.")
+        return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
+    def translated(self, error: BaseException) -> UpstreamError:
+        """Our error for what went wrong; neither addresses nor the system's wording go to
+        clients."""
         match error:
-            case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-                return ConnectFailed(f"Upstream `{self.name}` can't be reached.")
             case TimeoutError():
                 return UpstreamTimeout(f"Upstream `{self.name}` did not answer in time.")
-            case aiohttp.InvalidURL() | aiohttp.ClientResponseError():
+            case NotHTTP() | BadlyPacked():
                 return MalformedReply(f"Upstream `{self.name}` does not speak HTTP as it should.")
-            case ValueError():
-                return ConnectFailed(f"Upstream `{self.name}` has no usable address or headers.")
         return UpstreamCut(f"Upstream `{self.name}` broke the connection.")
 
 
-def _is_break(error: Exception) -> bool:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return False
-    return isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
-
-
 class HTTPAnswer:
-    """An answer over HTTP; its body is read within the times of its attempt."""
+    """An answer over HTTP; its head and its body are waited for within the times of its attempt."""
 
-    __slots__ = ("_begun", "_first_by", "_idle", "_received", "_response", "_timer", "_until",
-                 "_upstream", "deadline", "headers", "status")  # fmt: skip
+    __slots__ = ("_begun", "_came", "_first_by", "_idle", "_incoming", "_loop", "_pieces",
+                 "_timer", "_unpacking", "_until", "_upstream", "deadline", "headers",
+                 "status")  # fmt: skip
 
     def __init__(
         self,
         upstream: HTTPUpstream,
-        response: aiohttp.ClientResponse,
+        incoming: Incoming,
         started: float,
         timeouts: Timeouts,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._upstream = upstream
-        self._response = response
-        self._first_by = started + timeouts.first_byte
+        self._upstream, self._incoming, self._loop = upstream, incoming, loop
+        self._first_by = self._until = started + timeouts.first_byte
         self._idle = timeouts.idle
         self._begun = False
         self._timer: asyncio.TimerHandle | None = None
-        self._until = 0.0
-        self._received: int | None = None
+        self._came: int | None = None
         """Bytes that had come when a body that is read in one was last looked after."""
+        self._unpacking: Inflating | None = None
+        self._pieces: Iterator[bytes] = iter(())
         self.deadline = started + timeouts.total
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+
+    async def arrive(self) -> None:
+        """Wait for the head. Raises UpstreamTimeout, UpstreamCut or MalformedReply."""
+        self._watch()
+        try:
+            await self._within(self._incoming.head())
+            self.status, self.headers = self._incoming.status, self._incoming.headers
+            packed = self.headers.get("content-encoding", "identity")
+            if packed != "identity":
+                self._unpacking = unpacking(packed)
+        except BadlyPacked as error:
+            self.close()
+            raise self._upstream.translated(error) from error
+        except BaseException:
+            self.close()  # also if it was cancelled
+            raise
 
     def begin(self) -> None:
         self._begun = True
 
     async def read(self, most: int = MAX_REPLY_BYTES) -> bytes:
         self.begin()
-        declared = self._response.content_length
         # What is compressed, though that was not asked for, is larger than it says.
-        plain = "Content-Encoding" not in self.headers
-        if plain and declared is not None and declared <= most:
-            self._until = asyncio.get_running_loop().time() + self._idle
-            self._received = self._response.content.total_bytes
-            body = await self._within(self._response.read())
+        declared = self.headers.get("content-length") if self._unpacking is None else None
+        if declared is not None and int(declared) <= most:
+            self._until = self._loop.time() + self._idle
+            self._came = self._incoming.came
+            body = await self._within(self._incoming.whole())
             # A timer left running would hold the whole answer until it fires.
             self._stop_watch()
             return body
@@ -234,45 +221,49 @@ class HTTPAnswer:
         return b"".join(parts)
 
     async def block(self) -> bytes:
-        if self._begun:
-            self._until = asyncio.get_running_loop().time() + self._idle
-        else:
-            self._until = self._first_by
-        block = await self._within(self._response.content.readany())
+        self._until = self._loop.time() + self._idle if self._begun else self._first_by
+        reading = self._incoming.block() if self._unpacking is None else self._unpacked()
+        block = await self._within(reading)
         # While the client takes its time with the block, the upstream is not idle.
         self._until = self.deadline
-        return block
-
-    async def _within(self, reading: Awaitable[bytes]) -> bytes:
-        """Read, and break off when `_until` or the deadline has passed.
-
-        One timer serves the whole answer and looks at `_until` when it fires: a timeout around
-        every read would cost more than the read.
-        """
-        if self._timer is None:
-            self._watch()
-        try:
-            block = await reading
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.close()
-            raise self._upstream.translated(error) from error
         if not block:
             self._stop_watch()
         return block
 
+    async def _unpacked(self) -> bytes:
+        assert self._unpacking is not None
+        while True:
+            if piece := next(self._pieces, b""):
+                return piece
+            data = await self._incoming.block()
+            if not data:
+                self._unpacking.end()
+                return b""
+            self._pieces = self._unpacking.pieces(data)
+
+    async def _within(self, reading: Awaitable[T]) -> T:
+        """Read, until `_until` or the deadline has passed.
+
+        One timer serves the whole answer and looks at `_until` when it fires: a timeout around
+        every read would cost more than the read.
+        """
+        try:
+            return await reading
+        except _FAULTS as error:
+            self.close()
+            raise self._upstream.translated(error) from error
+
     def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if self._received is not None and self._received < self._response.content.total_bytes:
+        incoming, now = self._incoming, self._loop.time()
+        if self._came is not None and self._came < incoming.came:
             # Nobody hears of each piece, but between two looks something has come.
-            self._received, self._until = self._response.content.total_bytes, now + self._idle
+            self._came, self._until = incoming.came, now + self._idle
         until = min(self._until, self.deadline)
         if now >= until:
-            self._response.content.set_exception(TimeoutError())
+            incoming.fail(TimeoutError())
             return
         # No later than the idle time from now: `_until` may come nearer meanwhile.
-        after = min(until - now, self._idle)
-        self._timer = loop.call_later(after, self._watch)
+        self._timer = self._loop.call_later(min(until - now, self._idle), self._watch)
 
     def _stop_watch(self) -> None:
         if self._timer is not None:
@@ -280,17 +271,8 @@ class HTTPAnswer:
 
     def finish(self) -> None:
         self._stop_watch()
-        if not self._response.content.is_eof():
-            self._upstream.client.in_background(self._drained())
-
-    async def _drained(self) -> None:
-        try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while await self._response.content.readany():
-                    pass
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            self.close()
+        self._incoming.discard(_DRAIN_SECONDS)
 
     def close(self) -> None:
         self._stop_watch()
-        self._response.close()
+        self._incoming.close()
