@@ -137,8 +137,8 @@ def service() -> dict[str, Any]:
             ),
             Panel(
                 "Deployments",
-                "Their breakers, of the worst gateway. One that is not asked any more stays as it was "
-                "last met.",
+                "Their breakers, of the worst gateway. One that is not asked any more stays as it "
+                "was last met.",
                 [Query("max by (deployment) (pointsman_deployment_state)", "{{deployment}}")],
                 kind="state-timeline",
                 words=((0, "closed", "green"), (1, "half open", "orange"), (2, "open", "red")),
@@ -146,8 +146,8 @@ def service() -> dict[str, Any]:
             ),
             Panel(
                 "Breakers that opened, and cooldowns",
-                "A second, by deployment. `probe`: it had not recovered; `cooldown`: it asked to be "
-                "left alone.",
+                "A second, by deployment. `probe`: it had not recovered; `cooldown`: it asked to "
+                "be left alone.",
                 [
                     Query(
                         rate("pointsman_deployment_openings_total", "", "deployment, reason"),
@@ -253,8 +253,8 @@ def service() -> dict[str, Any]:
             ),
             Panel(
                 "Configurations",
-                "Gateways by what they serve (the first digits of the file's SHA-256), and those that "
-                "have refused a newer one.",
+                "Gateways by what they serve (the first digits of the file's SHA-256), and those "
+                "that have refused a newer one.",
                 [
                     Query("count by (hash) (pointsman_config == 1)", "{{hash}}"),
                     Query(
