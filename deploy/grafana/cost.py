@@ -126,7 +126,7 @@ def cost() -> dict[str, Any]:
             ),
             Panel(
                 "Answer cache",
-                "Requests a second to gateways that cache answers: given again (`hit`), looked for in "
+                "Requests a second to gateways that cache answers: found (`hit`), looked for in "
                 "vain (`miss`), or not looked for (`bypass`).",
                 [Query(rate(CACHED, IN_ROUTE, "result"), "{{result}}")],
                 unit="reqps",
@@ -135,7 +135,7 @@ def cost() -> dict[str, Any]:
             ),
             Panel(
                 "Answered from the cache",
-                "Share of the requests that were looked for in it. What it spares is in the savings.",
+                "Share of the requests that were looked for. What it spares is in the savings.",
                 [
                     Query(
                         rate(CACHED, f'{IN_ROUTE},result="hit"', "route")
