@@ -75,7 +75,7 @@ def create(file: Path, as_json: bool, **options: Any) -> None:
     click.echo(_KEEP, err=True)
 
 
-@command.command(name="list")
+@command.command(name="list", short_help="List every key, also those that have ended.")
 @_common
 def list_(file: Path, as_json: bool) -> None:
     """List every key, also those that have ended; never a text or a hash."""
@@ -93,7 +93,7 @@ def list_(file: Path, as_json: bool) -> None:
         click.echo(orjson.dumps(told))
         return
     if not told:
-        click.echo("There is no key yet: `pointsman keys create` makes one.", err=True)
+        click.echo(f"{file} has no key yet: `pointsman keys create` makes one.", err=True)
         return
     _show(told)
 
