@@ -58,7 +58,7 @@ function layout(colour, more) {
     height: narrow ? 270 : 250, margin: { l: 8, r: 8, t: 8, b: 8 }, bargap: 0.15,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") },
-    hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
+    hoverlabel: { namelength: -1, bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
     showlegend: true,
     // Below everything, however many lines it has.
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", font: { color: colour("--muted") } },

@@ -87,6 +87,7 @@ function askForKey(why) {
   at("forget").hidden = true;
   at("door").hidden = false;
   if (had) at("door-why").textContent = why;
+  at("door-why").classList.toggle("bad", had);
   state("", "Waiting for a key");
   at("key").focus();
 }
@@ -146,13 +147,14 @@ function answers({ total, latency, upstreams: known }) {
 
   const broke = total.failed - total.refused;
   const failing = requests ? broke / requests : 0;
-  const broken = known.filter((one) => one.failed > one.attempts * 0.05).map((one) => one.name);
+  const broken = known.filter((one) => one.failed > one.attempts * 0.05);
   const bad = failing > 0.01;
   const worn = bad || broken.length > 0;
-  at("health").textContent = !requests ? "–" : bad ? `${percent(failing)} fail` : broken.length ? `${broken[0]} is failing` : "All well";
+  at("health").textContent = !requests ? "–" : bad ? `${percent(failing)} fail` : broken.length ? "Upstream trouble" : "All well";
   at("health").className = `figure ${!requests ? "" : bad ? "bad" : worn ? "warn" : "good"}`;
+  const ailing = broken.map((one) => `${one.name} fails ${percent(one.failed / one.attempts)} of its attempts; `);
   at("health-sub").textContent = requests
-    ? `p95 ${seconds(latency.duration.p95)}, overhead p95 ${seconds(latency.overhead.p95)}, ${whole(broke)} failed, ${whole(total.refused)} refused, ${whole(total.fallbacks)} fallbacks`
+    ? `${ailing.join("")}p95 ${seconds(latency.duration.p95)}, overhead p95 ${seconds(latency.overhead.p95)}, ${whole(broke)} failed, ${whole(total.refused)} refused, ${whole(total.fallbacks)} fallbacks`
     : "";
   const statuses = Object.entries(total.statuses).map(([status, count]) => `${whole(count)} × ${status}`);
   at("errors-lead").textContent = `${whole(broke)} failed, ${whole(total.refused)} refused${statuses.length ? ` (${statuses.join(", ")})` : ""}, ${whole(total.fallbacks)} served by another model than first chosen.`;
