@@ -55,7 +55,7 @@ routes:
   hasty: {{candidates: [spread], router: null, hedge: {{min_seconds: 0.05, budget_share: 1}}}}
 """
 ALONE = """
-server: {{max_concurrent_requests: 1, queue_requests: 0}}
+server: {{max_concurrent_requests: 1, queue_requests: 1, queue_seconds: 0.1}}
 upstreams: {{sim: {{kind: openai, base_url: {upstream}}}}}
 models: {{small: {{upstream: sim, prices: {{input: 0.1, output: 0.4}}, quality: 0.9}}}}
 routes: {{auto: {{candidates: [small], router: null, limits: {{requests_per_minute: 600}}}}}}
@@ -193,11 +193,11 @@ def send(gateway: Gateway, alone: Gateway, simulated: Control, round_: int) -> N
 
 
 def crowd(gateway: Gateway, simulated: Control) -> None:
-    """One more than it may serve at once, of which one is refused."""
+    """Three where one is served at a time: one waits in vain, and for one the queue is full."""
     simulated.script("small", delay_seconds=LATE_SECONDS)
-    with ThreadPoolExecutor(2) as both:
-        codes = both.map(lambda text: ask(gateway, text), ("Hello", "Hello"))
-    assert sorted(codes) == [200, 503]
+    with ThreadPoolExecutor(3) as threads:
+        codes = threads.map(lambda text: ask(gateway, text), ["Hello"] * 3)
+    assert sorted(codes) == [200, 503, 503]
 
 
 @pytest.fixture(scope="module")
