@@ -16,7 +16,7 @@ COMMANDS = {
     "check": "Check a configuration without serving it.",
     "compare": "Compare kinds of estimator where they were not trained.",
     "demo": "Send varied traffic through a gateway and show where it went and what it saved.",
-    "encoder": "Export and check the encoder.",
+    "encoder": "Export, check and tune encoders.",
     "eval": "Score a router on prompts it was not trained on.",
     "import-litellm": "Turn the configuration of a LiteLLM proxy into one of Pointsman's.",
     "keys": "Make, list, replace and revoke the keys of clients.",
@@ -51,8 +51,9 @@ class _Lazy(click.Group):
         except click.UsageError as error:
             from app.config.names import nearest
 
-            hint = nearest(args[0], COMMANDS) or ""
-            raise click.UsageError(f"No command `{args[0]}` {hint}".strip(), ctx) from error
+            hint = nearest(args[0], COMMANDS)
+            told = f"no command `{args[0]}`" + (f" ({hint})" if hint else "")
+            raise click.UsageError(told, ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

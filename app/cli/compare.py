@@ -11,6 +11,7 @@ import click
 import orjson
 
 from app.cli import lab
+from app.cli.options import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,7 @@ def command(
         found = _run(Console(stderr=True), (*first, *more), settings, encoder_directory, cache)
         written = _report(report, found) if report is not None else []
     except PointsmanError as error:
-        raise lab.Refused(str(error)) from error
+        raise Refused(str(error)) from error
     if as_json:
         told = {
             **found.as_dict(),

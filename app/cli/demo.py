@@ -12,15 +12,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
+from app.cli.options import DEFAULT_CONFIG, Refused
+
 if TYPE_CHECKING:
     from app.cli.demo_report import Report
 
-_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
@@ -32,7 +32,12 @@ _POLL_SECONDS = 0.05
     "--requests", type=click.IntRange(1, 100_000), default=112, show_default=True, help="How many."
 )
 @click.option("--model", default="auto", show_default=True, help="The route or model to ask for.")
-@click.option("--api-key", envvar="POINTSMAN_API_KEY", help="The gateway's key, if it wants one.")
+@click.option(
+    "--api-key",
+    envvar="POINTSMAN_API_KEY",
+    show_envvar=True,
+    help="The gateway's key, if it wants one.",
+)
 @click.option("--paid", is_flag=True, help="Go on although the gateway's upstreams are real.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
@@ -74,12 +79,12 @@ async def _run(
     before = read_totals(_metrics(url, headers))
     outcomes = await send_all(url, [first], headers, lambda: None)
     if outcomes[0].status in (401, 403):
-        raise click.ClickException(
+        raise Refused(
             f"the gateway at {url} wants a key that is for `{model}`: give one as --api-key or "
             "POINTSMAN_API_KEY; `pointsman keys create` makes one."
         )
     if outcomes[0].status == 200 and not outcomes[0].simulated and not paid:
-        raise click.ClickException(
+        raise Refused(
             f"the gateway at {url} has real upstreams, and {len(rest)} more requests would cost "
             "real money; say --paid to send them."
         )
@@ -121,7 +126,7 @@ def _own_gateway() -> Iterator[str]:
         tempfile.TemporaryDirectory(prefix="pointsman-demo-") as folder,
         tempfile.TemporaryFile() as output,
     ):
-        config = shutil.copy(_CONFIG, folder)
+        config = shutil.copy(DEFAULT_CONFIG, folder)
         arguments = ["-m", "app.cli", "serve", "--config", config, "--port", str(port)]
         gateway = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
             [sys.executable, *arguments, "--host", "127.0.0.1"],
@@ -147,5 +152,5 @@ def _wait_until_ready(url: str, gateway: subprocess.Popen[bytes], output: IO[byt
         if gateway.poll() is not None or time.monotonic() > deadline:
             output.seek(0)
             said = output.read().decode(errors="replace").strip()
-            raise click.ClickException(f"the gateway did not start:\n{said}")
+            raise Refused(f"the gateway did not start:\n{said}")
         time.sleep(_POLL_SECONDS)

@@ -11,6 +11,7 @@ import click
 import orjson
 
 from app.cli import lab
+from app.cli.options import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,11 +55,11 @@ def export(
     try:
         manifest = export_encoder(source, out, settings)
     except PointsmanError as error:
-        raise click.ClickException(str(error)) from error
+        raise Refused(str(error)) from error
     click.echo(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode())
 
 
-@command.command()
+@command.command(short_help="Compare an exported encoder with its original.")
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option(
     "--data",
@@ -72,7 +73,7 @@ def export(
 @click.option("--weak", default="Mixtral-8x7B-Instruct-v0.1", show_default=True)
 @click.option("--sample", default=3000, show_default=True, help="Prompts to encode.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(
     directory: Path,
     data: tuple[Path, ...],
@@ -110,7 +111,7 @@ def check(
                 lambda n: progress.advance(task, n),
             )
     except PointsmanError as error:
-        raise click.ClickException(str(error)) from error
+        raise Refused(str(error)) from error
     if as_json:
         click.echo(orjson.dumps(agreement.as_dict(), option=orjson.OPT_INDENT_2).decode())
         return
@@ -124,7 +125,7 @@ def check(
     )
 
 
-@command.command("tune")
+@command.command("tune", short_help="Fine-tune an encoder on outcomes, and export it.")
 @lab.outcome_files
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 @click.option(
@@ -168,7 +169,7 @@ def check(
 )
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--licence", default="Apache-2.0", show_default=True, help="Licence of the source.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def tune_command(
     first: tuple[Path, ...],
     more: tuple[Path, ...],
@@ -191,7 +192,7 @@ def tune_command(
     try:
         report = _tune((*first, *more), out, wanted, settings, test_share, licence)
     except PointsmanError as error:
-        raise click.ClickException(str(error)) from error
+        raise Refused(str(error)) from error
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
         return

@@ -11,6 +11,7 @@ import click
 import orjson
 
 from app.cli import lab
+from app.cli.options import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,7 @@ def command(
         found = _run(console, artifact, encoder, (*first, *more), settings, cache)
         written = _report(report, artifact, found) if report is not None else []
     except PointsmanError as error:
-        raise lab.Refused(str(error)) from error
+        raise Refused(str(error)) from error
     if as_json:
         told = {**found.as_dict(), "report": [str(path) for path in written]}
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())

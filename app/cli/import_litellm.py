@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app.cli.options import Refused
 from app.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,14 +25,18 @@ def command(file: Path, out: Path | None) -> None:
     Everything that could not be carried over is told, a line each.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     from app.config.litellm import convert
 
     if out is not None and out.exists():
-        raise click.ClickException(f"{out} exists; name another file")
+        raise Refused(f"{out} exists; name another file")
     try:
         written = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise DataError(f"{file}{line}: not YAML: {error.problem}") from error
     except (YAMLError, UnicodeDecodeError, ValueError) as error:
         raise DataError(f"{file}: not YAML: {error}") from error
     made = convert(written, str(file))

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
+from app.cli.options import config_file
+
 if TYPE_CHECKING:
     from app.accounting.key_store import KeyStore
     from app.config import schema
     from app.config.load import Loaded
 
-_DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _KEEP = "Keep the key now: it is shown this once, and only its hash is kept."
 Done = TypeVar("Done")
@@ -35,15 +36,7 @@ def command() -> None:
 def _common(function: Callable[..., None]) -> Callable[..., None]:
     """Options of every command."""
     function = click.option("--json", "as_json", is_flag=True, help="For machines.")(function)
-    return click.option(
-        "--config",
-        "file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        default=_DEFAULT_CONFIG,
-        envvar="POINTSMAN_CONFIG",
-        show_default="configs/demo.yaml",
-        help="The YAML that the gateway serves.",
-    )(function)
+    return config_file("The YAML that the gateway serves.")(function)
 
 
 def _terms(function: Callable[..., None]) -> Callable[..., None]:
@@ -53,7 +46,7 @@ def _terms(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--name", help="For people."),
             click.option("--route", "routes", multiple=True, help="It may ask for; repeatable."),
             click.option("--model", "models", multiple=True, help="It may name; repeatable."),
-            click.option("--admin", is_flag=True, help="It may change keys."),
+            click.option("--admin", is_flag=True, help="It may use /admin and the dashboard."),
             click.option("--metrics", is_flag=True, help="It may read /metrics."),
             click.option("--nothing", is_flag=True, help="No route, no model."),
             click.option("--expires", help="A date, a moment, or from now on: 30d, 12h."),
@@ -82,7 +75,7 @@ def create(file: Path, as_json: bool, **options: Any) -> None:
     click.echo(_KEEP, err=True)
 
 
-@command.command(name="list")
+@command.command(name="list", short_help="List every key, also those that have ended.")
 @_common
 def list_(file: Path, as_json: bool) -> None:
     """List every key, also those that have ended; never a text or a hash."""
@@ -100,7 +93,7 @@ def list_(file: Path, as_json: bool) -> None:
         click.echo(orjson.dumps(told))
         return
     if not told:
-        click.echo("There is no key yet: `pointsman keys create` makes one.", err=True)
+        click.echo(f"{file} has no key yet: `pointsman keys create` makes one.", err=True)
         return
     _show(told)
 
@@ -135,7 +128,7 @@ def rotate(file: Path, key_id: str, grace: str, as_json: bool) -> None:
     click.echo(_KEEP, err=True)
 
 
-@command.command(name="hash")
+@command.command(name="hash", short_help="Make a key for the YAML; no database is needed.")
 @_terms
 @_common
 def hash_(file: Path, as_json: bool, **options: Any) -> None:

@@ -36,15 +36,9 @@ to ask; a test holds them together.
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-class Refused(click.ClickException):
-    """It could not be done."""
-
-    exit_code = 2
-
-
 def outcome_files(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--data FILE...`: click takes one value an option, so what follows it is an argument."""
-    command = click.argument("more", nargs=-1, type=FILE)(command)
+    command = click.argument("more", nargs=-1, type=FILE, metavar="[FILE]...")(command)
     return click.option(
         "--data",
         "first",
@@ -67,6 +61,7 @@ def encoding(command: Callable[..., Any]) -> Callable[..., Any]:
         default=DEFAULT_ENCODER,
         show_default="the shipped one",
         type=click.Path(path_type=Path),
+        help="A directory, as `encoder export` writes it.",
     )(command)
 
 

@@ -10,26 +10,26 @@ from typing import Any
 import click
 import orjson
 
+from app.cli.options import config_file
+
 _READ = {
     "text": "the words alone",
     "cached": "a vector that was at hand",
     "encoded": "the words and the vector",
 }
-_DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 
 @click.command(name="route")
 @click.argument("prompt")
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=_DEFAULT_CONFIG,
-    envvar="POINTSMAN_CONFIG",
-    show_default="configs/demo.yaml",
-)
+@config_file("The YAML whose routes are asked.")
 @click.option("--model", default="auto", show_default=True, help="Route or alias, as in a request.")
-@click.option("--neighbours", default=5, show_default=True, type=click.IntRange(0, 50))
+@click.option(
+    "--neighbours",
+    default=5,
+    show_default=True,
+    type=click.IntRange(0, 50),
+    help="How many prompts with known outcomes to show.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As POST /v1/decision answers.")
 def command(prompt: str, file: Path, model: str, neighbours: int, as_json: bool) -> None:
     """Explain how PROMPT would be routed."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app.cli.options import config_file
 from app.config.load import Loaded, load
 from app.config.schema import Config, SimulatedUpstream
 
@@ -21,19 +22,9 @@ if TYPE_CHECKING:
 
     from app.telemetry.logs import Format
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
-
 
 @click.command(name="serve")
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=DEFAULT_CONFIG,
-    envvar="POINTSMAN_CONFIG",
-    show_default="configs/demo.yaml",
-    help="The YAML to serve.",
-)
+@config_file("The YAML to serve.")
 @click.option("--host", help="Overrides server.host.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Overrides server.port.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Overrides server.workers.")
@@ -42,13 +33,16 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     envvar="POINTSMAN_LOG_LEVEL",
+    show_envvar=True,
     show_default=True,
+    help="What is logged: this, and what is graver.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
     envvar="POINTSMAN_LOG_FORMAT",
+    show_envvar=True,
     show_default=True,
     help="json: an object a line.",
 )
@@ -56,6 +50,7 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
     "--access-log/--no-access-log",
     default=False,
     envvar="POINTSMAN_ACCESS_LOG",
+    show_envvar=True,
     help="Log a line for every request.",
 )
 def command(

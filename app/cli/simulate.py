@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import click
+
+from app.cli.options import Refused
 
 
 @click.command("simulate")
@@ -36,6 +40,6 @@ def command(host: str, port: int, strict_models: bool) -> None:
     try:
         listening = open_socket(host, port)
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise Refused(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
     click.echo(f"Simulated upstream on http://{host}:{listening.getsockname()[1]}/v1", err=True)
     server_for(SimulatedAPI(strict_models=strict_models)).run(sockets=[listening])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from app.cli.serve import DEFAULT_CONFIG
+from app.cli.options import config_file
 from app.errors import DatabaseError
 from app.exchange.money import NANO_PER_DOLLAR, usd_text
 
@@ -50,7 +50,9 @@ class Moment(click.ParamType[datetime]):
 
 
 @click.command(name="spend")
-@click.option("--by", type=click.Choice(_BY), default="model", show_default=True)
+@click.option(
+    "--by", type=click.Choice(_BY), default="model", show_default=True, help="A line for each."
+)
 @click.option(
     "--since",
     type=Moment(),
@@ -61,15 +63,7 @@ class Moment(click.ParamType[datetime]):
 @click.option("--until", type=Moment(), help="The same; up to, and without, that moment.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--csv", "as_csv", is_flag=True, help="For spreadsheets.")
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=DEFAULT_CONFIG,
-    envvar="POINTSMAN_CONFIG",
-    show_default="configs/demo.yaml",
-    help="The YAML whose ledger is read.",
-)
+@config_file("The YAML whose ledger is read.")
 def command(
     by: By, since: datetime, until: datetime | None, as_json: bool, as_csv: bool, file: Path
 ) -> None:

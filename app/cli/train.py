@@ -11,6 +11,7 @@ import click
 import orjson
 
 from app.cli import lab
+from app.cli.options import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,7 @@ def command(
             console, (*first, *more), out, wanted, settings, encoder_directory, cache
         )
     except PointsmanError as error:
-        raise click.ClickException(str(error)) from error
+        raise Refused(str(error)) from error
     if as_json:
         test = None if found is None else found.as_dict()
         report = {"out": str(out), "manifest": manifest, "test": test}

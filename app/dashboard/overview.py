@@ -104,6 +104,7 @@ def _total(tally: Tally) -> dict[str, Any]:
     sums, detail = tally.sums, tally.detail
     counts = {name: value for name, value in sums.items() if not name.endswith("_nano")}
     predicted = detail.get("predicted")
+    statuses = detail.get("statuses", {})
     return {
         **counts,
         **_money(sums),
@@ -111,7 +112,9 @@ def _total(tally: Tally) -> dict[str, Any]:
         "cached": detail.get("decisions", {}).get("cached", 0),
         "outcomes": detail.get("outcomes", {}),
         "decisions": detail.get("decisions", {}),
-        "statuses": detail.get("statuses", {}),
+        "statuses": statuses,
+        # Of the failed: what was wrong with the request, or over a limit.
+        "refused": sum(count for status, count in statuses.items() if status.startswith("4")),
         "predicted": None
         if predicted is None
         else {
@@ -161,8 +164,11 @@ def _series(steps: list[Tally | None]) -> dict[str, Any]:
         "failed": sums("failed"),
         "fallbacks": [one.get("fallback", 0) for one in decided],
         "cost_usd": dollars("cost_nano"),
-        "baseline_usd": dollars("baseline_cost_nano"),
-        "saved_usd": dollars("saved_nano"),
+        # What is not routed, or of unknown cost, has no baseline: it is in both lines or in none.
+        "unrouted_usd": [
+            cost + saved
+            for cost, saved in zip(dollars("cost_nano"), dollars("saved_nano"), strict=True)
+        ],
         "quality": [None if not one else one["served"] / one["requests"] for one in predicted],
         "quality_best": [None if not one else one["best"] / one["requests"] for one in predicted],
         **{name: times(name) for name in _TIMES},

@@ -9,6 +9,7 @@ from deploy.grafana.queries import (
     ANY_IS_BAD,
     BASELINE,
     BOTH,
+    CACHED,
     COST,
     IN_ROUTE,
     MODEL,
@@ -121,6 +122,36 @@ def cost() -> dict[str, Any]:
                     )
                 ],
                 unit="percentunit",
+                width=8,
+            ),
+            Panel(
+                "Answer cache",
+                "Requests a second to gateways that cache answers: found (`hit`), looked for in "
+                "vain (`miss`), or not looked for (`bypass`).",
+                [Query(rate(CACHED, IN_ROUTE, "result"), "{{result}}")],
+                unit="reqps",
+                stacked=True,
+                width=8,
+            ),
+            Panel(
+                "Answered from the cache",
+                "Share of the requests that were looked for. What it spares is in the savings.",
+                [
+                    Query(
+                        rate(CACHED, f'{IN_ROUTE},result="hit"', "route")
+                        + " / "
+                        + rate(CACHED, f'{IN_ROUTE},result=~"hit|miss"', "route"),
+                        "{{route}}",
+                    )
+                ],
+                unit="percentunit",
+                width=8,
+            ),
+            Panel(
+                "Answers kept",
+                "Their size in the memory of each gateway.",
+                [Query("sum by (instance) (pointsman_cache_bytes)", "{{instance}}")],
+                unit="bytes",
                 width=8,
             ),
             Panel(

@@ -35,6 +35,8 @@ class Panel:
     height: int = 8
     stacked: bool = False
     thresholds: Sequence[tuple[float | None, str]] = ((None, "green"),)
+    words: Sequence[tuple[int, str, str]] = ()
+    """What whole numbers mean, and in which colour."""
 
     def as_json(self, number: int, x: int, y: int) -> dict[str, Any]:
         return {
@@ -51,7 +53,7 @@ class Panel:
                     "expr": query.expr,
                     "legendFormat": query.legend or "__auto",
                     "instant": self.kind in ("stat", "bargauge", "piechart"),
-                    "range": self.kind in ("timeseries", "heatmap"),
+                    "range": self.kind in ("timeseries", "heatmap", "state-timeline"),
                     "format": "heatmap" if self.kind == "heatmap" else "time_series",
                 }
                 for place, query in enumerate(self.queries)
@@ -75,10 +77,16 @@ class Panel:
                 "showPoints": "never",
                 "stacking": {"mode": "normal" if self.stacked else "none"},
             }
-        elif self.kind == "stat":
+        elif self.kind in ("stat", "state-timeline"):
             defaults["color"] = {"mode": "thresholds"}
         else:
             defaults["color"] = {"mode": "palette-classic"}
+        if self.words:
+            options = {
+                str(value): {"text": text, "color": color, "index": place}
+                for place, (value, text, color) in enumerate(self.words)
+            }
+            defaults["mappings"] = [{"type": "value", "options": options}]
         return defaults
 
 
@@ -94,6 +102,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "reduceOptions": _LAST,
         "pieType": "donut",
         "legend": {"displayMode": "table", "placement": "right", "values": ["value", "percent"]},
+    },
+    "state-timeline": {
+        "showValue": "never",
+        "mergeValues": True,
+        "rowHeight": 0.8,
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
     },
     "heatmap": {"calculate": False, "yAxis": {"unit": "short"}, "cellGap": 1},
 }

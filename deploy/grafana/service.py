@@ -136,6 +136,41 @@ def service() -> dict[str, Any]:
                 width=8,
             ),
             Panel(
+                "Deployments",
+                "Their breakers, of the worst gateway. One that is not asked any more stays as it "
+                "was last met.",
+                [Query("max by (deployment) (pointsman_deployment_state)", "{{deployment}}")],
+                kind="state-timeline",
+                words=((0, "closed", "green"), (1, "half open", "orange"), (2, "open", "red")),
+                width=8,
+            ),
+            Panel(
+                "Breakers that opened, and cooldowns",
+                "A second, by deployment. `probe`: it had not recovered; `cooldown`: it asked to "
+                "be left alone.",
+                [
+                    Query(
+                        rate("pointsman_deployment_openings_total", "", "deployment, reason"),
+                        "{{deployment}} {{reason}}",
+                    ),
+                    Query(
+                        rate("pointsman_deployment_cooldowns_total", "", "deployment"),
+                        "{{deployment}} cooldown",
+                    ),
+                ],
+                width=8,
+            ),
+            Panel(
+                "Retries and hedges",
+                "A second. A retry asks the same deployment again; a hedge asks another beside one "
+                "that is late. Many hedges that are `lost` are money for nothing.",
+                [
+                    Query(rate("pointsman_retries_total", "", "result"), "retry {{result}}"),
+                    Query(rate("pointsman_hedges_total", IN_ROUTE, "result"), "hedge {{result}}"),
+                ],
+                width=8,
+            ),
+            Panel(
                 "Attempts that did not succeed",
                 "Calls to upstreams, a second, by how they ended.",
                 [
@@ -162,10 +197,23 @@ def service() -> dict[str, Any]:
                 stacked=True,
             ),
             Panel(
-                "In flight",
-                "Requests being served now.",
-                [Query("sum by (instance) (pointsman_requests_in_flight)", "{{instance}}")],
-                width=8,
+                "In flight and queued",
+                "Requests being served now, and those that wait for their turn.",
+                [
+                    Query("sum by (instance) (pointsman_requests_in_flight)", "{{instance}}"),
+                    Query("sum by (instance) (pointsman_requests_queued)", "queued, {{instance}}"),
+                ],
+            ),
+            Panel(
+                "Refused because too many were being served",
+                "Requests a second: the queue was full, or too slow.",
+                [
+                    Query(
+                        rate("pointsman_shed_requests_total", "", "instance, reason"),
+                        "{{instance}} {{reason}}",
+                    )
+                ],
+                stacked=True,
             ),
             Panel(
                 "Ledger: waiting",
@@ -196,11 +244,24 @@ def service() -> dict[str, Any]:
                 "Ledger: booked",
                 "Records a second that the database took.",
                 [Query(rate("pointsman_ledger_records_total", "", "instance"), "{{instance}}")],
+                width=8,
             ),
             Panel(
                 "Versions",
                 "Gateways by version.",
                 [Query("count by (version) (pointsman_build)", "{{version}}")],
+            ),
+            Panel(
+                "Configurations",
+                "Gateways by what they serve (the first digits of the file's SHA-256), and those "
+                "that have refused a newer one.",
+                [
+                    Query("count by (hash) (pointsman_config == 1)", "{{hash}}"),
+                    Query(
+                        "count(pointsman_config_last_reload_successful == 0) or vector(0)",
+                        "refused",
+                    ),
+                ],
             ),
         ],
     )

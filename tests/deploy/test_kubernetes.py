@@ -136,7 +136,8 @@ def test_there_is_time_to_drain() -> None:
     drain = schema.Drain(**documents((FOLDER / "config.yaml").read_text())[0]["server"]["drain"])
     takes = drain.delay_seconds + drain.timeout_seconds + ENDING_SECONDS
     assert pod["terminationGracePeriodSeconds"] >= takes
-    # A probe that fails once takes the pod out of the endpoints, all of them within the delay.
+    # A pod that is told to end leaves the endpoints at once, whatever its probes say, and all nodes
+    # know within the delay; who asks `/readyz` by itself as often as this does so too.
     (gateway,) = pod["containers"]
     assert gateway["readinessProbe"]["periodSeconds"] <= drain.delay_seconds
 

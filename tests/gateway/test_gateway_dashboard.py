@@ -261,7 +261,7 @@ def test_figures_on_the_page_are_the_ledgers(page: Page, url: str) -> None:
     assert shown_number(page.get_attribute("#spend", "title") or "") == pytest.approx(cost)
     assert shown_number(page.get_attribute("#saved", "title") or "") == pytest.approx(saved)
     expect(page.locator("#spend-sub")).to_contain_text(f"{SENT} requests")
-    expect(page.locator("#health-sub")).to_contain_text("2 failed, 2 fallbacks")
+    expect(page.locator("#health-sub")).to_contain_text("2 failed, 0 refused, 2 fallbacks")
     expect(page.locator("#cache-lead")).to_contain_text(f"from the cache, 1 of {SENT}")
     expect(page.locator(".decision")).to_have_count(SENT)
     by_model = {
@@ -295,6 +295,32 @@ def test_filters_and_ranges(page: Page, url: str) -> None:
     page.get_by_text("7 d", exact=True).click()
     drawn(page, "7d")
     expect(page.locator("#spend-sub")).to_contain_text(f"{SENT} requests")
+
+
+def test_what_is_shown_is_in_the_address(page: Page, url: str) -> None:
+    page.get_by_text("7 d", exact=True).click()
+    page.select_option("#route", "thrifty")
+    assert page.url.endswith("/dashboard?range=7d&route=thrifty")
+    page.reload()
+    drawn(page, "7d")
+    count = sum(row["route"] == "thrifty" for row in read(url))
+    expect(page.locator("#spend-sub")).to_contain_text(f"{count} requests")
+    expect(page.locator("#route")).to_have_value("thrifty")
+
+
+def test_what_is_read_is_not_pushed_away(page: Page) -> None:
+    """By what comes: the list stands still while a decision is open."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_text("15 min", exact=True).click()
+    drawn(page, "15m")
+    page.locator(".decision").first.click()
+    page.wait_for_selector(".panel dl")
+    asked.clear()
+    with page.expect_request_finished(lambda request: "/overview" in request.url):
+        page.get_by_label("Live").uncheck()  # which looks once more
+    expect(page.locator(".panel dl")).to_be_visible()
+    assert not [one for one in asked if "/decisions?" in one]
 
 
 def test_a_decision_opens_to_its_explanation(page: Page, url: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
@@ -16,6 +17,7 @@ import orjson
 import pytest
 from ruamel.yaml import YAML
 
+from app.delivery.recent import LEAST_TIMES
 from app.simulated.control import Control
 from deploy.grafana.build import FOLDER, build
 from tests.deploy.promtool import program
@@ -23,8 +25,11 @@ from tests.gateway.conftest import Gateway, Serve, eventually, free_port
 
 CONFIG = """
 upstreams:
-  sim: {{kind: openai, base_url: {upstream}}}
-  gone: {{kind: openai, base_url: "http://127.0.0.1:9/v1"}}
+  sim: {{kind: openai, base_url: {upstream}, retries: {{base_seconds: 0.01}}}}
+  gone:
+    kind: openai
+    base_url: "http://127.0.0.1:9/v1"
+    breaker: {{min_requests: 1, open_seconds: 0.05, max_open_seconds: 0.05}}
 models:
   small:
     upstream: sim
@@ -36,14 +41,21 @@ models:
     prices: {{input: 5, cached_input: 0.5, output: 20}}
     like: gemini-1.5-pro-002
   ghost: {{upstream: gone, prices: {{input: 0.01, output: 0.01}}, quality: 0.9}}
+  spread:
+    deployments: [{{upstream: sim, id: east}}, {{upstream: sim, id: west, priority: 1}}]
+    prices: {{input: 0.1, output: 0.4}}
+    quality: 0.9
 routes:
   auto: {{candidates: [small, large], baseline: large, encode: always}}
   dear: {{candidates: [large], baseline: small, router: null, objective: {{kind: quality}}}}
   falls: {{candidates: [ghost], fallbacks: [small], router: null}}
   tight: {{candidates: [small], router: null, limits: {{requests_per_minute: 4}}}}
   poor: {{candidates: [small], router: null, limits: {{usd_in_all: 0.0003, soft_share: 0.01}}}}
+  kept: {{candidates: [small], router: null, cache: {{max_temperature: 1}}}}
+  hasty: {{candidates: [spread], router: null, hedge: {{min_seconds: 0.05, budget_share: 1}}}}
 """
 ALONE = """
+server: {{max_concurrent_requests: 1, queue_requests: 1, queue_seconds: 0.1}}
 upstreams: {{sim: {{kind: openai, base_url: {upstream}}}}}
 models: {{small: {{upstream: sim, prices: {{input: 0.1, output: 0.4}}, quality: 0.9}}}}
 routes: {{auto: {{candidates: [small], router: null, limits: {{requests_per_minute: 600}}}}}}
@@ -53,6 +65,7 @@ redis: {{url: "redis://127.0.0.1:9/0"}}
 """Neither its database nor its Redis is there."""
 
 KEY = "a-key-for-the-tests-alone"
+LATE_SECONDS = 0.4
 RULES = Path("deploy/prometheus/rules").absolute()
 DASHBOARDS = {name: orjson.loads(content) for name, content in build().items()}
 PANELS = [
@@ -60,8 +73,10 @@ PANELS = [
     for name, dashboard in DASHBOARDS.items()
     for panel in dashboard["panels"]
 ]
-ZERO_IS_RIGHT = re.compile(r"ledger_lost_records_total|requests_in_flight")
-"""Nothing is lost here, and nothing runs when Prometheus looks."""
+ZERO_IS_RIGHT = re.compile(
+    r"ledger_lost_records_total|requests_in_flight|requests_queued|reload_successful"
+)
+"""Nothing is lost or refused here, and nothing runs or waits when Prometheus looks."""
 
 
 LATE = (
@@ -163,7 +178,26 @@ def send(gateway: Gateway, alone: Gateway, simulated: Control, round_: int) -> N
         ask(gateway, "Hello", model="tight")
     for _ in range(4):
         ask(gateway, "Hello", model="poor", max_tokens=500)
+    for _ in range(2):
+        assert ask(gateway, f"The same, {round_}", model="kept") == 200
+    simulated.script("small", status=500)
+    assert ask(gateway, "Hello", model="small") == 200  # asked again
+    for _ in range(LEAST_TIMES if not round_ else 1):
+        assert ask(gateway, "Hello", model="hasty") == 200
+    simulated.script("east", delay_seconds=LATE_SECONDS)
+    assert ask(gateway, "Hello", model="hasty") == 200  # hedged
+    simulated.script("east", status=429, headers={"retry-after": "0.05"})
+    assert ask(gateway, "Hello", model="spread") == 200  # by the other, while this one cools down
+    crowd(alone, simulated)
     assert ask(alone, "Hello") == 200
+
+
+def crowd(gateway: Gateway, simulated: Control) -> None:
+    """Three where one is served at a time: one waits in vain, and for one the queue is full."""
+    simulated.script("small", delay_seconds=LATE_SECONDS)
+    with ThreadPoolExecutor(3) as threads:
+        codes = threads.map(lambda text: ask(gateway, text), ["Hello"] * 3)
+    assert sorted(codes) == [200, 503, 503]
 
 
 @pytest.fixture(scope="module")

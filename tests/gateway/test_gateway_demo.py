@@ -61,7 +61,7 @@ def test_real_upstreams_are_not_used_without_leave(standard: Gateway, simulated:
     real = '{"object":"chat.completion","model":"m","choices":[]}'
     simulated.script(times=None, raw_sse=[real])
     done = demo("--url", standard.url, "--requests", "20")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--paid" in done.stderr
     assert len(simulated.log()) == 1
     assert demo("--url", standard.url, "--requests", "2", "--paid").returncode == 0
@@ -70,7 +70,7 @@ def test_real_upstreams_are_not_used_without_leave(standard: Gateway, simulated:
 def test_a_gateway_that_wants_a_key_is_asked_once(gateway: Callable[..., Gateway]) -> None:
     guarded = gateway(STANDARD + "server: {{allow_anonymous: false}}\n")
     done = demo("--url", guarded.url, "--requests", "20")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--api-key" in done.stderr
     assert not done.stdout
 

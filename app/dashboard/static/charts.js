@@ -58,8 +58,10 @@ function layout(colour, more) {
     height: narrow ? 270 : 250, margin: { l: 8, r: 8, t: 8, b: 8 }, bargap: 0.15,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") },
-    hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-    legend: { orientation: "h", y: narrow ? -0.3 : -0.18, font: { color: colour("--muted") } },
+    hoverlabel: { namelength: -1, bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
+    showlegend: true,
+    // Below everything, however many lines it has.
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", font: { color: colour("--muted") } },
     hovermode: "x unified",
     xaxis: { ...axis, showgrid: false, tickangle: 0, ...xaxis },
     yaxis: { ...axis, rangemode: "tozero", nticks: 5, ...yaxis },
@@ -119,52 +121,64 @@ async function paintAll() {
   }
 }
 
+/** A line through values, some of them missing: one that stands alone is seen by its dot. */
+function dotted(y) {
+  const alone = y.map((_, at) => y[at - 1] == null && y[at + 1] == null);
+  const marker = { size: alone.map((one) => (one ? 7 : 3)), opacity: 1, line: { width: 0 } };
+  return { type: "scatter", mode: "lines+markers", y, marker, connectgaps: false };
+}
+
 function draw(id, label, traces, more = {}) {
   wanted.set(id, { label, traces, more });
 }
 
 /** Every chart over time. */
 export function overTime(told) {
-  const { series, starts, since, until } = told;
+  const { series, starts, since, until, step_seconds } = told;
   const x = starts.map((at) => new Date(at * 1000));
+  // What is of a step stands over all of it.
+  const over = { x, xperiod: step_seconds * 1000 };
   const xaxis = { type: "date", range: [new Date(since * 1000), new Date(until * 1000)], nticks: 7, tickformatstops: DATES };
   const bars = (groups, names) => (colour) =>
     groups.map(({ name, series: y }) => ({
-      type: "bar", name: name === "none" ? "no answer" : name, x, y,
+      ...over, type: "bar", name: name === "none" ? "no answer" : name, y,
       marker: { color: colour(hue(name, names)) },
     }));
   const lines = (name) => (colour) =>
     [["p50", "--hue-1"], ["p95", "--hue-2"], ["p99", "--hue-6"]].map(([word, at]) => ({
-      type: "scatter", mode: "lines+markers", name: word, x, y: series[name][word],
-      line: { color: colour(at), width: 2 }, marker: { size: 3 }, connectgaps: false,
+      ...over, ...dotted(series[name][word]), name: word, line: { color: colour(at), width: 2 },
     }));
+  const counts = (...stacked) => {
+    const most = Math.max(...starts.map((_, at) => stacked.reduce((sum, each) => sum + each[at], 0)));
+    return most < 5 ? { dtick: 1, range: [0, Math.max(most, 1) * 1.1] } : {};
+  };
   const timed = { xaxis, yaxis: { ticksuffix: "s", hoverformat: ".3~s", tickformat: ".3~s" } };
-  draw("plot-spend", "Spend over time, against the baseline", (colour) => [
-    { type: "bar", name: "spent", x, y: series.cost_usd, marker: { color: colour("--hue-1") } },
+  draw("plot-spend", "Spend over time, and without routing", (colour) => [
+    { ...over, type: "bar", name: "spent", y: series.cost_usd, marker: { color: colour("--hue-1") } },
     {
-      type: "scatter", mode: "lines", name: "at the baseline", x, y: series.baseline_usd,
+      ...over, type: "scatter", mode: "lines", name: "without routing",
+      // A step more on either side, or half of the first and of the last would have no line.
+      x: [new Date((since - step_seconds) * 1000), ...x, new Date(until * 1000)],
+      y: [series.unrouted_usd[0], ...series.unrouted_usd, series.unrouted_usd.at(-1)],
       line: { color: colour("--hue-2"), width: 2, shape: "hvh" },
     },
   ], { xaxis, yaxis: { tickprefix: "$", hoverformat: ".3~g", tickformat: "~g" } });
-  draw("plot-models", "Requests by model over time", bars(told.models, told.names.models), { xaxis, barmode: "stack" });
-  draw("plot-routes", "Requests by route over time", bars(told.routes, told.names.routes), { xaxis, barmode: "stack" });
+  draw("plot-models", "Requests by model over time", bars(told.models, told.names.models), { xaxis, yaxis: counts(series.requests), barmode: "stack" });
+  draw("plot-routes", "Requests by route over time", bars(told.routes, told.names.routes), { xaxis, yaxis: counts(series.requests), barmode: "stack" });
   draw("plot-quality", "Predicted quality over time", (colour) => [
     {
-      type: "scatter", mode: "lines", name: "best candidate", x, y: series.quality_best,
+      ...over, ...dotted(series.quality_best), name: "best candidate",
       line: { color: colour("--muted"), width: 1.5, dash: "dot" },
     },
-    {
-      type: "scatter", mode: "lines+markers", name: "what served", x, y: series.quality,
-      line: { color: colour("--hue-3"), width: 2 }, marker: { size: 3 },
-    },
+    { ...over, ...dotted(series.quality), name: "what served", line: { color: colour("--hue-3"), width: 2 } },
   ], { xaxis, yaxis: { range: [0, 1], tickformat: ".0%", hoverformat: ".1%" } });
   draw("plot-duration", "Latency over time", lines("duration"), timed);
   draw("plot-first_token", "Time to first token over time", lines("first_token"), timed);
   draw("plot-overhead", "Gateway overhead over time", lines("overhead"), timed);
   draw("plot-errors", "Errors and fallbacks over time", (colour) => [
-    { type: "bar", name: "failed", x, y: series.failed, marker: { color: colour("--bad") } },
-    { type: "bar", name: "fallbacks", x, y: series.fallbacks, marker: { color: colour("--hue-2") } },
-  ], { xaxis, barmode: "stack" });
+    { ...over, type: "bar", name: "failed or refused", y: series.failed, marker: { color: colour("--bad") } },
+    { ...over, type: "bar", name: "fallbacks", y: series.fallbacks, marker: { color: colour("--hue-2") } },
+  ], { xaxis, yaxis: counts(series.failed, series.fallbacks), barmode: "stack" });
 }
 
 /** The curve the routes could stand on, and where they stand. */
@@ -193,7 +207,6 @@ export function tradeoff(told, names) {
     hovermode: "closest",
     xaxis: { title: { text: "expected cost of a thousand requests", standoff: 8 }, tickprefix: "$", rangemode: "tozero", nticks: 6 },
     yaxis: { rangemode: "normal", tickformat: ".0%" },
-    legend: { orientation: "h", y: -0.32, font: { color: palette()("--muted") } },
     height: 300,
   });
 }

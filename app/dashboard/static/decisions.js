@@ -5,16 +5,20 @@ import { element as e, moment, percent, score, seconds, usd, whole } from "./for
 
 const list = document.getElementById("decisions");
 const more = document.getElementById("more");
+const lead = document.getElementById("decisions-lead");
 const PAGE = 25;
 const well = (outcome) => ["ok", "client_gone", "hedged_away"].includes(outcome);
 let shown = [];
 const open = new Map();
 
-/** The newest; what is open stays open, and a list that was lengthened stays so. */
+/** The newest; a list that was lengthened stays so, and while one is open it stands still: what
+ * somebody reads must not be pushed away by what comes. */
 export async function refresh(wanted, { anew, signal }) {
   if (anew) open.clear();
+  if (open.size) return;
   const limit = anew ? PAGE : Math.min(Math.max(shown.length, PAGE), 200);
   const { data } = await json("decisions", { ...wanted, limit }, signal);
+  if (open.size) return;
   shown = data;
   draw();
   more.hidden = data.length < limit;
@@ -31,9 +35,16 @@ export async function older(wanted) {
 
 function draw() {
   const focused = document.activeElement?.dataset?.request;
+  say();
   list.replaceChildren(...shown.map(item));
   if (!shown.length) list.append(e("li", { class: "empty" }, "No request in this time range."));
   if (focused) list.querySelector(`[data-request="${CSS.escape(focused)}"]`)?.focus();
+}
+
+function say() {
+  lead.textContent = open.size
+    ? "The list stands still while one is open."
+    : "Open one to see its candidates, neighbours and attempts.";
 }
 
 function item(row) {
@@ -58,12 +69,14 @@ async function toggle(id, place, button) {
     open.get(id).remove();
     open.delete(id);
     button.setAttribute("aria-expanded", "false");
+    say();
     return;
   }
   const panel = e("div", { class: "panel", "aria-live": "polite" }, "Loading …");
   open.set(id, panel);
   place.append(panel);
   button.setAttribute("aria-expanded", "true");
+  say();
   try {
     panel.replaceChildren(...explained(await json(`decisions/${encodeURIComponent(id)}`, {})));
   } catch (error) {
@@ -76,6 +89,8 @@ function table(heads, rows) {
   const body = e("tbody", {}, ...rows.map(({ kind, cells }) => e("tr", { class: kind }, ...cells.map((cell) => e("td", {}, cell)))));
   return e("div", { class: "scroll" }, e("table", {}, head, body));
 }
+
+const named = (name) => e("span", { class: "name" }, name);
 
 function facts(pairs) {
   const told = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
@@ -94,7 +109,8 @@ function explained(row) {
       ["Saved", row.saved_usd === null ? null : usd(row.saved_usd)],
       ["Tokens", row.input_tokens === null ? null : `${whole(row.input_tokens)} in, ${whole(row.output_tokens ?? 0)} out`],
       ["Decided in", seconds(row.decide_seconds)],
-      ["By", row.speed === "none" ? row.decision : `${row.decision}, ${row.speed}`],
+      ["Decision", row.decision],
+      ["Read", row.speed === "none" ? null : { text: "words alone", encoded: "encoded", cached: "vector remembered" }[row.speed]],
       ["First token", row.first_token_seconds === null ? null : seconds(row.first_token_seconds)],
       ["Overhead", row.overhead_seconds === null ? null : seconds(row.overhead_seconds)],
       ["Key", row.key_id],
@@ -108,9 +124,9 @@ function explained(row) {
       row.candidates.map((one) => ({
         kind: one.model === row.model ? "chosen" : one.eligible ? "" : "out",
         cells: [
-          one.model, score(one.quality), interval(one),
+          named(one.model), score(one.quality), interval(one),
           one.expected_cost_usd === null ? "unknown" : usd(one.expected_cost_usd),
-          one.model === row.model ? "served" : one.eligible ? "" : "not eligible",
+          one.model === row.model ? "served" : one.eligible ? "" : "could not serve it",
         ],
       })),
     ));
@@ -140,11 +156,14 @@ function explained(row) {
       row.attempts.map((one) => ({
         kind: well(one.outcome) ? "" : "failed",
         cells: [
-          one.upstream, one.model, one.status && one.status !== 200 ? `${one.outcome} (${one.status})` : one.outcome,
+          named(one.upstream), named(one.model), one.status && one.status !== 200 ? `${one.outcome} (${one.status})` : one.outcome,
           seconds(one.seconds), one.cost_usd === null ? "unknown" : usd(one.cost_usd),
         ],
       })),
     ));
+  }
+  if (row.decision === "fallback" && row.attempts.every((one) => well(one.outcome))) {
+    parts.push(e("p", { class: "note" }, "What was before it in the plan was not asked: its deployments were left alone, or had no room."));
   }
   if (row.prompt) parts.push(e("h3", {}, "Prompt"), e("pre", { tabindex: "0" }, row.prompt));
   return parts;

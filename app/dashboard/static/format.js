@@ -37,11 +37,13 @@ export function percent(share, digits = 1) {
 export const score = (value) =>
   value === null || value === undefined ? "–" : value.toFixed(3);
 
+export const clock = (time) => new Date(time).toLocaleTimeString("en", { hour12: false });
+
 export function moment(microseconds) {
   const at = new Date(microseconds / 1000);
   const today = at.toDateString() === new Date().toDateString();
   const day = today ? "" : `${at.toLocaleDateString("en", { month: "short", day: "numeric" })} `;
-  return day + at.toLocaleTimeString("en", { hour12: false });
+  return day + clock(at);
 }
 
 /** An element; children are text or elements, never markup: names come from requests. */

@@ -3,7 +3,7 @@
 import * as charts from "./charts.js";
 import { Refused, download, json, key } from "./data.js";
 import * as decisions from "./decisions.js";
-import { element as e, percent, score, seconds, usd, whole } from "./format.js";
+import { clock, element as e, percent, score, seconds, usd, whole } from "./format.js";
 
 const at = (id) => document.getElementById(id);
 const EVERY_SECONDS = { "15m": 5, "1h": 5, "24h": 15, "7d": 60, "30d": 60 };
@@ -15,6 +15,19 @@ let curve;
 function wanted() {
   const form = new FormData(at("filters"));
   return Object.fromEntries([...form].filter(([, value]) => value !== ""));
+}
+
+/** What is shown is in the address: it outlasts a reload, and can be handed on. */
+function fromAddress() {
+  for (const [name, value] of new URLSearchParams(location.search)) {
+    const field = at("filters").elements[name];
+    if (name === "range" && value in EVERY_SECONDS) field.value = value;
+    else if (name === "route" || name === "model") field.add(e("option", { value, selected: true }, value));
+  }
+}
+
+function toAddress() {
+  history.replaceState(null, "", `?${new URLSearchParams(wanted())}`);
 }
 
 /** `anew`: for other filters than before. */
@@ -74,6 +87,7 @@ function askForKey(why) {
   at("forget").hidden = true;
   at("door").hidden = false;
   if (had) at("door-why").textContent = why;
+  at("door-why").classList.toggle("bad", had);
   state("", "Waiting for a key");
   at("key").focus();
 }
@@ -131,17 +145,19 @@ function answers({ total, latency, upstreams: known }) {
     ? `of the best candidate's: predicted ${score(predicted.served)} where ${score(predicted.best)} was to be had`
     : "Nothing was predicted in this time range";
 
-  const failing = requests ? total.failed / requests : 0;
-  const broken = known.filter((one) => one.failed > one.attempts * 0.05).map((one) => one.name);
+  const broke = total.failed - total.refused;
+  const failing = requests ? broke / requests : 0;
+  const broken = known.filter((one) => one.failed > one.attempts * 0.05);
   const bad = failing > 0.01;
   const worn = bad || broken.length > 0;
-  at("health").textContent = !requests ? "–" : bad ? `${percent(failing)} fail` : broken.length ? `${broken[0]} ails` : "All well";
+  at("health").textContent = !requests ? "–" : bad ? `${percent(failing)} fail` : broken.length ? "Upstream trouble" : "All well";
   at("health").className = `figure ${!requests ? "" : bad ? "bad" : worn ? "warn" : "good"}`;
+  const ailing = broken.map((one) => `${one.name} fails ${percent(one.failed / one.attempts)} of its attempts; `);
   at("health-sub").textContent = requests
-    ? `p95 ${seconds(latency.duration.p95)}, overhead p95 ${seconds(latency.overhead.p95)}, ${whole(total.failed)} failed, ${whole(total.fallbacks)} fallbacks`
+    ? `${ailing.join("")}p95 ${seconds(latency.duration.p95)}, overhead p95 ${seconds(latency.overhead.p95)}, ${whole(broke)} failed, ${whole(total.refused)} refused, ${whole(total.fallbacks)} fallbacks`
     : "";
   const statuses = Object.entries(total.statuses).map(([status, count]) => `${whole(count)} × ${status}`);
-  at("errors-lead").textContent = `${whole(total.failed)} failed${statuses.length ? ` (${statuses.join(", ")})` : ""}, ${whole(total.fallbacks)} served by another model than first chosen.`;
+  at("errors-lead").textContent = `${whole(broke)} failed, ${whole(total.refused)} refused${statuses.length ? ` (${statuses.join(", ")})` : ""}, ${whole(total.fallbacks)} served by another model than first chosen.`;
 }
 
 function rows(id, made, columns) {
@@ -166,12 +182,14 @@ function shares({ models, names, total }) {
   }), 5);
 }
 
+const lamp = (kind, name) => e("span", { class: "lamp" }, e("span", { class: `dot ${kind}` }), e("span", {}, name));
+
 function upstreams({ upstreams: known }) {
   rows("upstreams", known.map((one) => {
     const well = 1 - one.failed / one.attempts;
     const outcomes = Object.entries(one.outcomes).filter(([name]) => name !== "ok");
     return e("tr", {},
-      e("th", { scope: "row" }, e("span", { class: `dot ${well >= 0.95 ? "ok" : well >= 0.8 ? "warn" : "bad"}` }), one.name),
+      e("th", { scope: "row" }, lamp(well >= 0.95 ? "ok" : well >= 0.8 ? "warn" : "bad", one.name)),
       e("td", {}, whole(one.attempts)),
       e("td", {}, percent(well, 2)),
       e("td", {}, seconds(one.p50)),
@@ -184,22 +202,29 @@ function upstreams({ upstreams: known }) {
 function deployments(known) {
   rows("deployments", known.map((one) => {
     const waits = one.cooldown_until !== null;
-    const kind = one.state === "open" ? "bad" : waits || one.state === "half_open" ? "warn" : "ok";
-    const words = { open: "left alone", half_open: "being probed" }[one.state] ?? (waits ? "asked to wait" : "well");
+    const fails = one.requests > 0 && one.error_ratio >= 0.5;
+    const kind = one.state === "open" ? "bad" : waits || fails || one.state === "half_open" ? "warn" : "ok";
+    const until = (moment) => ` until ${clock(moment)}`;
+    const words = {
+      open: () => `left alone${until(one.open_until)}`,
+      half_open: () => "on trial",
+      closed: () => (waits ? `asked to wait${until(one.cooldown_until)}` : fails ? "failing" : "well"),
+    }[one.state]();
     return e("tr", {},
-      e("th", { scope: "row" }, e("span", { class: `dot ${kind}` }), one.deployment),
+      e("th", { scope: "row" }, lamp(kind, one.deployment)),
       e("td", { class: "words" }, words),
+      e("td", {}, one.requests ? `${percent(one.error_ratio, 0)} of ${whole(one.requests)}` : "–"),
       e("td", {}, whole(one.in_flight)),
       e("td", {}, seconds(one.first_token_seconds)),
       e("td", {}, seconds(one.answer_seconds)),
     );
-  }), 5);
+  }), 6);
 }
 
 async function drawCharts() {
   if (!told || !curve) return;
   at("tradeoff-lead").textContent = curve.requests
-    ? `As the router predicted both for the last ${whole(curve.requests)} requests it chose on.`
+    ? `As the router predicted both for the last ${whole(curve.requests)} requests it chose on. A ring is one model alone, where it could have served them all.`
     : "No request with predictions of more than one candidate yet.";
   charts.overTime(told);
   charts.tradeoff(curve, told.names.models);
@@ -210,7 +235,10 @@ async function drawCharts() {
 
 at("filters").addEventListener("change", (event) => {
   if (event.target.id === "follow") refresh();
-  else refresh({ anew: true });
+  else {
+    toAddress();
+    refresh({ anew: true });
+  }
 });
 at("filters").addEventListener("submit", (event) => event.preventDefault());
 at("door").addEventListener("submit", (event) => {
@@ -255,4 +283,5 @@ at("theme").addEventListener("click", () => {
 });
 system.addEventListener("change", themed);
 themed();
+fromAddress();
 refresh({ anew: true });

@@ -172,7 +172,7 @@ def test_what_is_written_passes_check(tmp_path: Path, monkeypatch: pytest.Monkey
     checked = CliRunner().invoke(cli, ["check", str(out)])
     assert checked.exit_code == 0, checked.output
     again = imported(tmp_path, FULL, "--out", str(out))
-    assert again.exit_code == 1
+    assert again.exit_code == 2
     assert "exists" in again.output
 
 
@@ -212,7 +212,7 @@ router_settings: {routing_strategy: usage-based-routing}
         ("routes: {}", "no `model_list`"),
         ("- 1", "no `model_list`"),
         ("model_list: []", "no `model_list`"),
-        ("model_list: [", "not YAML"),
+        ("a: 1\nmodel_list: [}", ":2: not YAML: expected the node content"),
         ("model_list: [1, {model_name: x}]", "no entry of `model_list` can be carried over"),
         (
             "model_list: [{model_name: a, litellm_params: {model: gpt-4o, api_base: nowhere}}]",

@@ -113,6 +113,9 @@ async def test_sums_are_those_of_spend(opened: Database, range_: Range) -> None:
         assert sum(sum(one["series"]) for one in found[kind]) == total.requests
     assert sum(found["series"]["requests"]) == total.requests
     assert sum(found["series"]["cost_usd"]) == pytest.approx(total.cost_nano / 1e9)
+    assert sum(found["series"]["unrouted_usd"]) == pytest.approx(
+        (total.cost_nano + total.saved_nano) / 1e9
+    )
     assert len(found["starts"]) == len(found["series"]["cost_usd"])
 
 
@@ -168,6 +171,22 @@ async def test_failures_fallbacks_and_upstreams(opened: Database) -> None:
     assert (upstream["name"], upstream["attempts"]) == ("sim", len(kept))
     assert upstream["failed"] == failed == upstream["outcomes"]["server_error"]
     assert upstream["p95"] == pytest.approx(0.1, rel=0.1)
+
+
+async def test_what_a_client_did_wrong_or_a_limit_refused_is_told_apart(database_url: str) -> None:
+    statuses = (200, 400, 429, 429, 502, 200)
+    outcomes = ("ok", "error", "error", "error", "error", "cut")
+    database = await Database.open(database_url)
+    written = lines(
+        *(
+            record(number, at=NOW, status=status, outcome=outcome)
+            for number, (status, outcome) in enumerate(zip(statuses, outcomes, strict=True))
+        )
+    )
+    await book(database, "s", written, written[-1].end)
+    told = (await overview(database, wanted()))["total"]
+    assert (told["failed"], told["refused"]) == (5, 3)
+    await database.close()
 
 
 async def test_predicted_quality(opened: Database) -> None:

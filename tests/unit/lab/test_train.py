@@ -225,6 +225,6 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data.jsonl", 5)
     arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--cache", str(tmp_path)]
     done = CliRunner().invoke(cli.command, arguments)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "rows to train on" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -75,5 +75,5 @@ def test_the_command_says_when_the_port_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         shown = click.testing.CliRunner().invoke(command, ["--port", port])
-    assert shown.exit_code == 1
+    assert shown.exit_code == 2
     assert "cannot listen" in shown.output
