@@ -13,6 +13,7 @@ import orjson
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]', re.DOTALL)
+_COLON = re.compile(rb"\s*:\s*")
 _HIDDEN = re.compile(rb"\\u00[4-7]")
 """A letter written as an escape: nobody does so unless to hide a key from a search."""
 
@@ -49,12 +50,28 @@ def add_value(body: bytes, key: str, value: bytes) -> bytes:
 def _spans(body: bytes, key: str) -> list[tuple[int, int]]:
     """Spans of the values that belong to the key at the top level.
 
-    The pattern can't match inside a string: there the quotes would be escaped.
+    A key stands behind a brace or a comma. Inside a string neither could be: there the quote would
+    be escaped.
     """
-    found = list(re.finditer(rb'[{,]\s*"' + re.escape(key.encode()) + rb'"\s*:\s*', body))
+    quoted = b'"%b"' % key.encode()
+    found: list[tuple[int, int]] = []
+    at = body.find(quoted)
+    while at >= 0:
+        after = at + len(quoted)
+        colon = _COLON.match(body, after)
+        if colon is not None and _before(body, at) in b"{,":
+            found.append((at, colon.end()))
+        at = body.find(quoted, after)
     if len(found) > 1:
-        found = [match for match in found if _depth(body, match.start() + 1) == 1]
-    return [(match.end(), _value_end(body, match.end())) for match in found]
+        found = [(at, start) for at, start in found if _depth(body, at) == 1]
+    return [(start, _value_end(body, start)) for _, start in found]
+
+
+def _before(body: bytes, position: int) -> bytes:
+    """The last byte before a position that is no space."""
+    while position and body[position - 1] in b" \t\r\n":
+        position -= 1
+    return body[position - 1 : position]
 
 
 def _depth(body: bytes, position: int) -> int:
