@@ -31,7 +31,7 @@ def test_training_refuses_them_and_writes_nothing(tmp_path: Path) -> None:
     data.write_bytes(orjson.dumps({"prompt": "p", "outcomes": {"m": {"score": 1}}}))
     out = tmp_path / "router"
     result = CliRunner().invoke(command, ["--data", str(data), "--out", str(out)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "routerarena is published for evaluation only" in " ".join(result.output.split())
     assert not out.exists()
 

@@ -160,6 +160,6 @@ def test_training_heads_that_are_not_there_says_so_before_it_encodes(
 ) -> None:
     arguments = ["--data", str(data), "--out", str(tmp_path / "router"), "--cache", str(tmp_path)]
     done = CliRunner().invoke(train.command, [*arguments, "--estimator", "classifier"])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "pointsman encoder tune --objective classifier" in done.output
     assert list(tmp_path.iterdir()) == []
