@@ -56,9 +56,9 @@ class Connections:
             _, connection = await loop.create_connection(
                 lambda: Connection(origin, self._freed, self._lost),
                 sock=made,
-                ssl=tls,
-                server_hostname=origin.host if tls else None,
             )
+            if tls is not None:
+                await connection.secure(tls, loop)
         except BaseException:
             made.close()
             raise

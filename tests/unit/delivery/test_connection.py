@@ -8,11 +8,13 @@ import socket
 import ssl
 import struct
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 
 from app import simulated
 from app.delivery.upstreams import connection, connections
@@ -228,14 +230,19 @@ async def test_an_endless_one_that_is_reset_is_cut() -> None:
         b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * connection.MAX_HEAD_BYTES,
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhi\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 000 What\r\ncontent-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 199 What\r\ncontent-length: 4\r\n\r\nevil" + WHOLE,
+        CHUNKED.partition(b"0\r\n")[0] + b"0\r\nx: " + b"y" * 4 * connection.MAX_HEAD_BYTES,
+        CHUNKED.partition(b"x=y")[0] + b"y" * 4 * connection.MAX_HEAD_BYTES,
     ],
     ids=["no HTTP", "101", "two lengths", "both framings", "no number", "long header",
-         "many headers", "no chunk", "unknown packing"],
+         "many headers", "no chunk", "unknown packing", "no status", "a body before the answer",
+         "long trailer", "long chunk extension"],
 )  # fmt: skip
 async def test_what_is_no_answer_is_malformed(answer: bytes) -> None:
     async with served(answering(answer, WHOLE)) as (server, upstream):
         with pytest.raises(MalformedReply):
-            await ask(upstream)
+            await asyncio.wait_for(ask(upstream), 2)
         server.handle = answering(WHOLE)
         assert await ask(upstream) == b"hi"
 
@@ -266,6 +273,38 @@ async def test_an_answer_before_all_was_sent_is_one_and_its_connection_serves_no
         server.handle = answering(WHOLE)
         assert await ask(upstream) == b"hi"
         assert server.made == 2
+
+
+def refusing(answer: bytes, *, ends: bool) -> Handler:
+    """Answers before it has all of the request, whose rest it never reads."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()
+        writer.write(answer)
+        if ends:
+            writer.write_eof()
+        await asyncio.sleep(10)
+
+    return handle
+
+
+NO = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"
+
+
+@pytest.mark.parametrize("answer", [NO, b"HTTP/1.1 413 Too Large\r\n\r\nno"])
+async def test_the_rest_of_a_request_is_not_kept_for_who_has_answered(answer: bytes) -> None:
+    async with served(refusing(answer, ends=answer != NO)) as (_, upstream):
+        answered = await upstream.post("/chat", b"x" * 64_000_000)
+        assert await asyncio.wait_for(answered.read(), 2) == b"no"
+        await asyncio.sleep(0.05)
+        assert not upstream.client.connections._open
+
+
+async def test_who_has_ended_its_side_unanswered_will_not_answer() -> None:
+    async with served(refusing(b"", ends=True)) as (_, upstream):
+        with pytest.raises(UpstreamCut):
+            await asyncio.wait_for(upstream.post("/chat", b"x" * 64_000_000), 2)
 
 
 async def test_who_reads_slowly_makes_the_upstream_wait() -> None:
@@ -362,28 +401,99 @@ async def test_no_host_and_no_tls_is_a_failure_to_connect(host: str) -> None:
         assert server.made == (host == "127.0.0.1")
 
 
-async def test_over_tls_the_host_must_be_who_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The certificate is for `elsewhere.invalid`, and trusted here."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+@asynccontextmanager
+async def served_over_tls(
+    handle: Handler, host: str = "elsewhere.invalid"
+) -> AsyncIterator[tuple[Server, HTTPUpstream]]:
+    """The certificate is for `elsewhere.invalid`; whoever asks must trust it."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(CERTIFICATE)
-    one = Server(answering(CHUNKED, packed("gzip", PACKED["gzip"])))
+    one = Server(handle)
     listening = await asyncio.start_server(one.serve, "127.0.0.1", 0, ssl=tls)
     port = listening.sockets[0].getsockname()[1]
     loop = asyncio.get_running_loop()
     here = await loop.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
     async with HTTPClient() as client:
-        client.connections._addresses["elsewhere.invalid", port] = (loop.time(), here)
-        url = f"https://elsewhere.invalid:{port}"
-        upstream = HTTPUpstream("u", url, {}, TIMES, client)
+        client.connections._addresses[host, port] = (loop.time(), here)
+        yield one, HTTPUpstream("u", f"https://{host}:{port}", {}, TIMES, client)
+    listening.close()
+    await one.end()
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_over_tls_the_host_must_be_who_it_says() -> None:
+    handle = answering(CHUNKED, packed("gzip", PACKED["gzip"]))
+    async with served_over_tls(handle) as (one, upstream):
         assert await ask(upstream) == b"hi"
         assert await ask(upstream) == TEXT
         assert one.made == 1
-        other = HTTPUpstream("v", f"https://127.0.0.1:{port}", {}, TIMES, client)
+        url = f"https://127.0.0.1:{upstream._origin.port}"
         with pytest.raises(ConnectFailed):
-            await ask(other)
-    listening.close()
-    await one.end()
+            await ask(HTTPUpstream("v", url, {}, TIMES, upstream.client))
+        assert len(upstream.client.connections._open) == 1
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_over_tls_a_host_may_be_written_in_full() -> None:
+    async with served_over_tls(answering(WHOLE), "elsewhere.invalid.") as (_, upstream):
+        assert await ask(upstream) == b"hi"
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_over_tls_too_who_answers_before_all_was_sent_serves_no_other() -> None:
+    async with served_over_tls(refusing(NO, ends=False)) as (server, upstream):
+        assert await ask(upstream, b"x" * 16_000_000) == b"no"
+        await asyncio.sleep(0.05)
+        assert not upstream.client.connections._open
+        server.handle = answering(WHOLE)
+        assert await ask(upstream) == b"hi"
+        assert server.made == 2
+
+
+LONG = b"x" * 450_000
+"""More than is taken in unread, less than is read ahead by TLS as well."""
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("headers", [b"content-length: 450000\r\nconnection: close", b"x: y"])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_over_tls_nothing_is_lost_of_what_is_read_slowly(
+    headers: bytes, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    async def read() -> None:
+        handle = answering(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (headers, LONG), closes=True)
+        async with served_over_tls(handle) as (_, upstream):
+            answer = await upstream.post("/chat", b"{}")
+            await asyncio.sleep(0.1)
+            blocks = []
+            while block := await answer.block():
+                blocks.append(block)
+            assert b"".join(blocks) == LONG
+
+    run(read())
+
+
+@pytest.mark.usefixtures("trusted")
+def test_over_tls_the_end_of_an_answer_without_a_length_must_be_told() -> None:
+    """Or who can cut the connection could cut the answer unseen. Only uvloop can tell."""
+
+    async def cut() -> None:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asked(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\nhi")
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+
+        async with served_over_tls(handle) as (_, upstream):
+            with pytest.raises(UpstreamCut):
+                await ask(upstream)
+
+    uvloop.run(cut())
 
 
 async def test_one_address_of_several_is_enough() -> None:
