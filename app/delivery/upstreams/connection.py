@@ -188,6 +188,11 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def was_heard(self) -> bool:
+        """Whether something has come since the last request; asked before its answer's body."""
+        return self._head_bytes > 0
+
     def send(self, head: bytes, body: bytes, loop: asyncio.AbstractEventLoop) -> Incoming:
         """Send a request on a free connection."""
         incoming = self._incoming = Incoming(self, loop)

@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 from app import simulated
-from app.delivery.upstreams import connection, connections
+from app.delivery.upstreams import connection, connections, unpacking
 from app.delivery.upstreams.base import Timeouts
 from app.delivery.upstreams.http import HTTPClient, HTTPUpstream
 from app.errors import (
@@ -118,6 +118,14 @@ async def test_the_request_is_what_was_to_be_sent() -> None:
     assert line == b"POST /v1/chat HTTP/1.1"
     assert {b"Content-Length: 8", b"Content-Type: application/json"} <= set(headers)
     assert sum(header.startswith(b"Host: 127.0.0.1:") for header in headers) == 1
+
+
+async def test_a_header_of_the_operators_takes_the_place_of_ours() -> None:
+    client = HTTPClient()
+    upstream = HTTPUpstream("u", "http://x", {"user-agent": "acme"}, TIMES, client)
+    head = upstream._head("/chat", 2)
+    assert b"\r\nuser-agent: acme\r\n" in head
+    assert head.lower().count(b"user-agent") == 1
 
 
 CHUNKED = (
@@ -259,6 +267,22 @@ async def test_a_kept_connection_that_is_closed_is_stale_and_nothing_worse() -> 
             await ask(upstream)
 
 
+@pytest.mark.parametrize("part", [b"HTTP/1.1 200", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_kept_connection_that_began_to_answer_was_not_stale(part: bytes) -> None:
+    """The request was taken: it may have been served, and must not be sent a second time here."""
+    async with served(answering(WHOLE, part, closes=True)) as (_, upstream):
+        assert await ask(upstream) == b"hi"
+        with pytest.raises(UpstreamCut) as caught:
+            await ask(upstream)
+        assert not isinstance(caught.value, StaleConnection)
+
+
+async def test_a_length_may_be_written_with_zeros() -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: " + b"0" * 5_000 + b"2\r\n\r\nhi"
+    async with served(answering(answer)) as (_, upstream):
+        assert await ask(upstream) == b"hi"
+
+
 async def test_an_answer_before_all_was_sent_is_one_and_its_connection_serves_no_other() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -386,6 +410,24 @@ async def test_nobody_there_is_a_failure_to_connect() -> None:
         async with HTTPClient() as client:
             with pytest.raises(ConnectFailed):
                 await HTTPUpstream("u", url, {}, TIMES, client).post("/chat", b"{}")
+
+
+async def test_a_host_that_does_not_answer_is_looked_up_again() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        times = Timeouts(connect=0.1, first_byte=5, idle=5, total=5)
+        async with HTTPClient() as client:
+            with pytest.raises(ConnectFailed):
+                await ask(HTTPUpstream("u", f"http://127.0.0.1:{port}", {}, times, client))
+            assert not client.connections._addresses
+        for one in waiting:
+            one.close()
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70 + ".example", "127.0.0.1"])
@@ -555,6 +597,21 @@ def packed(encoding: str, body: bytes) -> bytes:
 async def test_packed_bodies(encoding: str) -> None:
     async with served(answering(packed(encoding, PACKED[encoding]))) as (_, upstream):
         assert await ask(upstream) == TEXT
+
+
+@pytest.mark.parametrize("encoding", ["Identity", ""])
+async def test_a_body_that_is_said_not_to_be_packed(encoding: str) -> None:
+    async with served(answering(packed(encoding, b"hi"))) as (_, upstream):
+        assert await ask(upstream) == b"hi"
+
+
+@pytest.mark.parametrize("more", [0, 5, 100])
+def test_a_packed_body_may_end_just_after_a_full_piece(more: int) -> None:
+    text = b"\0" * (unpacking.PIECE_BYTES + more)
+    raw = zlib.compressobj(wbits=-15)
+    inflating = unpacking.unpacking("deflate")
+    assert b"".join(inflating.pieces(raw.compress(text) + raw.flush())) == text
+    inflating.end()
 
 
 @pytest.mark.parametrize(
