@@ -175,6 +175,7 @@ class Connection(asyncio.Protocol):
         what it holds back when the connection ends. And only here is known what was sent."""
         self._incoming: Incoming | None = None
         self._paused = False
+        self._spoke_first = False
         self._begin()
         self._parser = HttpResponseParser(self)
 
@@ -197,8 +198,10 @@ class Connection(asyncio.Protocol):
         """Send a request on a free connection."""
         incoming = self._incoming = Incoming(self, loop)
         self._begin()
-        if self._transport is None:
-            incoming.end(Broken())
+        if self._spoke_first:
+            self._fail(NotHTTP())
+        elif self._transport is None:
+            self._end(Broken())
         else:
             self._transport.writelines((head, body))
         return incoming
@@ -244,7 +247,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         incoming = self._incoming
         if incoming is None:
-            self.abort()  # nobody has asked
+            self._spoke_first = True
+            self.abort()
             return
         came = incoming.came
         try:

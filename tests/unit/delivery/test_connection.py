@@ -177,6 +177,18 @@ async def test_what_comes_unasked_ends_a_kept_connection() -> None:
         assert server.made == 2
 
 
+async def test_who_speaks_before_it_was_asked_does_not_speak_http() -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await reader.read()
+
+    async with served(handle) as (_, upstream):
+        made = await upstream.client.connections.connect(upstream._origin)
+        await asyncio.sleep(0.05)
+        with pytest.raises(connection.NotHTTP):
+            await made.send(b"", b"", asyncio.get_running_loop()).head()
+
+
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     handle = answering(b"HTTP/1.1 200 OK\r\n\r\nhi", closes=True)
     async with served(handle) as (_, upstream):
