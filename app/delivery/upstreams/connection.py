@@ -226,8 +226,8 @@ class Connection(asyncio.Protocol):
     async def secure(self, tls: ssl.SSLContext, loop: asyncio.AbstractEventLoop) -> None:
         """Speak TLS from here on. Raises OSError."""
         wire = self._wire
-        if wire is None:
-            raise ConnectionResetError
+        if wire is None or wire.is_closing():
+            raise ConnectionResetError  # uvloop would log it as an error of its own
         # A name may be written with a dot at its end, a certificate's has none.
         name = self.origin.host.rstrip(".")
         try:

@@ -354,6 +354,7 @@ async def test_who_reads_slowly_makes_the_upstream_wait() -> None:
             writer.write(b"x" * 100_000)
             await writer.drain()
             sent += 100_000
+        await reader.read()  # what was not sent yet would be lost
 
     async with served(handle) as (_, upstream):
         answer = await upstream.post("/chat", b"{}")
@@ -507,6 +508,30 @@ async def test_over_tls_too_who_answers_before_all_was_sent_serves_no_other() ->
         server.handle = answering(WHOLE)
         assert await ask(upstream) == b"hi"
         assert server.made == 2
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"])
+def test_who_leaves_before_tls_begins_is_a_failure_to_connect_and_no_more(greeting: bytes) -> None:
+    async def meet() -> None:
+        seen: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: seen.append(context))
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(greeting)
+            if not greeting:
+                reset(writer)
+
+        async with served(handle) as (_, upstream):
+            url = f"https://127.0.0.1:{upstream._origin.port}"
+            secure = HTTPUpstream("v", url, {}, TIMES, upstream.client)
+            for _ in range(20):
+                with pytest.raises(ConnectFailed):
+                    await ask(secure)
+        assert not seen
+
+    uvloop.run(meet())
 
 
 LONG = b"x" * 450_000
