@@ -8,12 +8,14 @@ again. Whatever is odd ends the connection, so that no answer can take up what b
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES = 64 * 1024
+"""Also of what comes after it without being body: chunk extensions and trailers."""
 _BUFFER_BYTES = 256 * 1024
 """Of an answer that is read slower than it comes; the upstream has to wait then."""
 
@@ -168,8 +170,12 @@ class Connection(asyncio.Protocol):
         self.free_since = 0.0
         self._on_free, self._on_lost = on_free, on_lost
         self._transport: asyncio.Transport | None = None
+        self._wire: asyncio.Transport | None = None
+        """What lies below TLS, or the same. Reading is paused here and not above: TLS would lose
+        what it holds back when the connection ends. And only here is known what was sent."""
         self._incoming: Incoming | None = None
         self._paused = False
+        self._spoke_first = False
         self._begin()
         self._parser = HttpResponseParser(self)
 
@@ -183,12 +189,19 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def was_heard(self) -> bool:
+        """Whether something has come since the last request; asked before its answer's body."""
+        return self._head_bytes > 0
+
     def send(self, head: bytes, body: bytes, loop: asyncio.AbstractEventLoop) -> Incoming:
         """Send a request on a free connection."""
         incoming = self._incoming = Incoming(self, loop)
         self._begin()
-        if self._transport is None:
-            incoming.end(Broken())
+        if self._spoke_first:
+            self._fail(NotHTTP())
+        elif self._transport is None:
+            self._end(Broken())
         else:
             self._transport.writelines((head, body))
         return incoming
@@ -199,50 +212,80 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def pause(self) -> None:
-        transport = self._transport
-        if not self._paused and transport is not None and not transport.is_closing():
+        wire = self._wire
+        if not self._paused and wire is not None and not wire.is_closing():
             self._paused = True
-            transport.pause_reading()
+            wire.pause_reading()
 
     def resume(self) -> None:
-        transport = self._transport
-        if self._paused and transport is not None and not transport.is_closing():
+        wire = self._wire
+        if self._paused and wire is not None and not wire.is_closing():
             self._paused = False
-            transport.resume_reading()
+            wire.resume_reading()
+
+    async def secure(self, tls: ssl.SSLContext, loop: asyncio.AbstractEventLoop) -> None:
+        """Speak TLS from here on. Raises OSError."""
+        wire = self._wire
+        if wire is None or wire.is_closing():
+            raise ConnectionResetError  # uvloop would log it as an error of its own
+        # A name may be written with a dot at its end, a certificate's has none.
+        name = self.origin.host.rstrip(".")
+        try:
+            secured = await loop.start_tls(wire, self, tls, server_hostname=name)
+        except BaseException:
+            wire.abort()
+            raise
+        if secured is None or self._wire is None:
+            raise ConnectionResetError
+        self._transport = secured
 
     # --- called by the event loop ------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._wire = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         incoming = self._incoming
         if incoming is None:
-            self.abort()  # nobody has asked
+            self._spoke_first = True
+            self.abort()
             return
+        came = incoming.came
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._fail(NotHTTP())
             return
-        if not incoming.status and not incoming.complete:
+        if incoming.came > came:
+            self._head_bytes = 0
+        elif not incoming.complete:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(NotHTTP())
 
+    def eof_received(self) -> None:
+        """The upstream has ended it; not called if it was reset, nor by uvloop if TLS was cut."""
+        incoming = self._incoming
+        if incoming is not None and incoming.status and self._until_closed:
+            self._end(None)  # an answer without a length ends with its connection
+        else:
+            self._end(Broken())
+        # Else it would be kept until all of the request was sent. Not at once: TLS is in the midst
+        # of its own end.
+        asyncio.get_running_loop().call_soon(self.abort)
+
     def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None:
-            # An answer without a length ends with its connection, if that ends well.
-            whole = incoming.status and self._until_closed and error is None
-            incoming.end(None if whole else Broken())
+        self._transport = self._wire = None
+        self._end(Broken())
         self._on_lost(self)
 
-    def _fail(self, error: Exception) -> None:
+    def _end(self, error: Exception | None) -> None:
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
             incoming.end(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._end(error)
         self.abort()
 
     # --- called by the parser ----------------------------------------------------------------
@@ -260,12 +303,16 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, {}
         self._passing = 100 <= status < 200
-        if self._incoming is not None and not self._passing:
+        if status < 100:
+            self._fail(NotHTTP())
+        elif self._incoming is not None and not self._passing:
             self._until_closed = not headers.keys() & {"content-length", "transfer-encoding"}
             self._incoming.headed(status, headers)
 
     def on_body(self, data: bytes) -> None:
-        if self._incoming is not None:
+        if self._passing:
+            self._fail(NotHTTP())  # it would be taken for the beginning of the answer's
+        elif self._incoming is not None:
             self._incoming.add(data)
 
     def on_message_complete(self) -> None:
@@ -273,14 +320,17 @@ class Connection(asyncio.Protocol):
             self._passing = False
             return
         incoming, self._incoming = self._incoming, None
-        transport = self._transport
-        if incoming is None or transport is None:
+        transport, wire = self._transport, self._wire
+        if incoming is None or transport is None or wire is None:
             return
         self.resume()
         incoming.end()
         self.served = True
-        # Who answered before it had all of the request still reads the rest of it as a request.
-        if self._parser.should_keep_alive() and not transport.get_write_buffer_size():
+        if transport.get_write_buffer_size() or wire.get_write_buffer_size():
+            # Who answered before it had all of the request may read the rest of it as a request,
+            # or never, and what is only closed is kept until then.
+            transport.abort()
+        elif self._parser.should_keep_alive():
             self._on_free(self)
         else:
             transport.close()

@@ -44,21 +44,31 @@ class Connections:
         tls = await self._context() if origin.secure else None
         addresses = await self._resolved(origin.host, origin.port, loop)
         try:
-            # The library wants the addresses for itself.
-            made = await start_connection(
-                list(addresses), happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
-            )
-        except OSError:
+            return await self._made(origin, addresses, tls, loop)
+        except BaseException:
+            # Also if the time was over: the host may be elsewhere by now.
             self._addresses.pop((origin.host, origin.port), None)
             raise
+
+    async def _made(
+        self,
+        origin: Origin,
+        addresses: list[Any],
+        tls: ssl.SSLContext | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> Connection:
+        # The library wants the addresses for itself.
+        made = await start_connection(
+            list(addresses), happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
+        )
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, connection = await loop.create_connection(
                 lambda: Connection(origin, self._freed, self._lost),
                 sock=made,
-                ssl=tls,
-                server_hostname=origin.host if tls else None,
             )
+            if tls is not None:
+                await connection.secure(tls, loop)
         except BaseException:
             made.close()
             raise

@@ -35,6 +35,8 @@ _STALE_SECONDS = 0.15
 """A kept connection that breaks later than this after sending may have delivered the request."""
 _DRAIN_SECONDS = 1.0
 _SECRET_CHARACTERS = 8
+_LENGTH_DIGITS = 20
+"""Of a length that is written with more, all but zeros, the body is read like one without."""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 T = TypeVar("T")
@@ -78,14 +80,16 @@ class HTTPUpstream:
         url = URL(base_url)
         self._origin = Origin(url.scheme == "https", url.raw_host or "", url.port or 80)
         self._path = url.raw_path.rstrip("/")
-        self._headers = {
+        ours = {
             "Host": url.host_port_subcomponent or "",
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "identity",
             "User-Agent": "pointsman",
-            **credentials,
         }
+        # By names in any case: a header sent twice is refused by some.
+        sent = {name.lower(): (name, value) for name, value in {**ours, **credentials}.items()}
+        self._headers = dict(sent.values())
         self._secrets = tuple(
             secret.encode()
             for value in credentials.values()
@@ -102,12 +106,13 @@ class HTTPUpstream:
         connection = self.client.connections.take(self._origin)
         if connection is None:
             connection = await self._connected(times)
-        reused = connection.served
+        served = connection.served
         answer = HTTPAnswer(self, connection.send(head, body, loop), started, times, loop)
         try:
             await answer.arrive()
         except UpstreamCut as error:
-            if reused and loop.time() - started < _STALE_SECONDS:
+            stale = served and not connection.was_heard
+            if stale and loop.time() - started < _STALE_SECONDS:
                 raise StaleConnection(error.message) from error
             raise
         return answer
@@ -188,8 +193,8 @@ class HTTPAnswer:
         try:
             await self._within(self._incoming.head())
             self.status, self.headers = self._incoming.status, self._incoming.headers
-            packed = self.headers.get("content-encoding", "identity")
-            if packed != "identity":
+            packed = self.headers.get("content-encoding")
+            if packed and packed.strip().lower() != "identity":
                 self._unpacking = unpacking(packed)
         except BadlyPacked as error:
             self.close()
@@ -205,7 +210,7 @@ class HTTPAnswer:
         self.begin()
         # What is compressed, though that was not asked for, is larger than it says.
         declared = self.headers.get("content-length") if self._unpacking is None else None
-        if declared is not None and int(declared) <= most:
+        if declared is not None and len(declared) < _LENGTH_DIGITS and int(declared) <= most:
             self._until = self._loop.time() + self._idle
             self._came = self._incoming.came
             body = await self._within(self._incoming.whole())

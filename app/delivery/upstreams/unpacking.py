@@ -39,7 +39,8 @@ class Inflating:
             # Some send deflate without the frame that the standard asks for.
             if self._bits == _ZLIB and data[0] & 0x0F != 8:
                 self._inflate = zlib.decompressobj(_RAW)
-        while data:
+        held = False
+        while data or held:
             if self._inflate.eof:
                 if self._bits != _GZIP:
                     return
@@ -50,6 +51,8 @@ class Inflating:
                 raise BadlyPacked from None
             if piece:
                 yield piece
+            # A full piece may leave something within, though all of the input is used up.
+            held = len(piece) == PIECE_BYTES and not self._inflate.eof
             data = self._inflate.unconsumed_tail or self._inflate.unused_data
 
     def end(self) -> None:
